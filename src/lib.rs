@@ -1,0 +1,34 @@
+//! Corewire: a WebSocket server for Linux, one io_uring runtime per core.
+//!
+//! Code that decides never awaits; code that awaits never decides. The folders below are ordered from the
+//! inside out, and each knows only what stands above it:
+//!
+//! - [`http`]: request heads and plain replies. Knows no sockets and no WebSocket.
+//! - [`protocol`]: RFC 6455 and RFC 7692 as functions over bytes. Knows no connection.
+//! - [`tls`]: ciphertext in, plaintext out, around rustls. Knows neither sockets nor who speaks inside.
+//! - [`connection`]: one peer: bytes and time in, events and bytes out. Knows no socket, clock or other peer.
+//! - [`metrics`]: counters with one writer each. Knows nobody who reads them.
+//! - [`handler`]: what an application implements. Knows no shards and no sockets.
+//! - [`mesh`]: bounded rings between cores. Knows not what an envelope means.
+//! - [`shard`]: one core: its connections, its timers, and monoio, which is named nowhere else.
+//! - [`control`]: the admin thread, and tokio, which is named nowhere else.
+//! - [`config`]: options from the command line, the environment and a file. Knows nothing that runs.
+//! - [`server`]: builds the shards and the mesh and starts them. The only place that knows everyone.
+
+pub mod connection;
+pub mod http;
+pub mod protocol;
+
+#[cfg(feature = "tls")]
+pub mod tls;
+
+#[cfg(feature = "engine")]
+pub mod metrics;
+
+#[cfg(feature = "cli")]
+pub mod config;
+#[cfg(feature = "control")]
+pub mod control;
+
+#[cfg(test)]
+mod tidy;
