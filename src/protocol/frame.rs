@@ -185,33 +185,52 @@ fn decode_length(
     bytes: &[u8],
     rules: &FrameRules,
 ) -> Result<Option<(u64, usize)>, Violation> {
-    let (len_bytes, shorter_form_max) = match short {
-        LENGTH_16_MARK => (2, LENGTH_7_MAX),
-        LENGTH_64_MARK => (8, LENGTH_16_MAX),
+    match short {
+        LENGTH_16_MARK => decode_long_length::<2>(&bytes[2..], LENGTH_7_MAX, rules),
+        LENGTH_64_MARK => decode_long_length::<8>(&bytes[2..], LENGTH_16_MAX, rules),
         short => {
             let len = u64::from(short);
             check_length(len, len, None, rules)?;
-            return Ok(Some((len, 2)));
+            Ok(Some((len, 2)))
         }
-    };
-    let known = &bytes[2..bytes.len().min(2 + len_bytes)];
-    let (least, most) = length_bounds(known, len_bytes);
-    check_length(least, most, Some(shorter_form_max), rules)?;
-    Ok((known.len() == len_bytes).then_some((least, 2 + len_bytes)))
+    }
 }
 
-/// The smallest and the largest length that big-endian bytes can still become when `len_bytes` of them are there.
+/// A length in `N` bytes, of which `known` may only have the first.
 #[inline]
-fn length_bounds(known: &[u8], len_bytes: usize) -> (u64, u64) {
-    let extend = |filler: u8| {
-        let later = len_bytes - known.len();
-        let known = known
-            .iter()
-            .copied()
-            .chain(std::iter::repeat_n(filler, later));
-        known.fold(0, |len, byte| len << 8 | u64::from(byte))
+fn decode_long_length<const N: usize>(
+    known: &[u8],
+    shorter_form_max: u64,
+    rules: &FrameRules,
+) -> Result<Option<(u64, usize)>, Violation> {
+    let whole = known.first_chunk::<N>();
+    let (least, most) = match whole {
+        Some(whole) => {
+            let len = big_endian(whole);
+            (len, len)
+        }
+        None => length_bounds::<N>(known),
     };
-    (extend(0x00), extend(0xFF))
+    check_length(least, most, Some(shorter_form_max), rules)?;
+    Ok(whole.map(|_| (least, 2 + N)))
+}
+
+/// The smallest and the largest length that the first of `N` bytes can still become.
+#[cold]
+fn length_bounds<const N: usize>(known: &[u8]) -> (u64, u64) {
+    let filled = |filler| {
+        let mut whole = [filler; N];
+        whole[..known.len()].copy_from_slice(known);
+        big_endian(&whole)
+    };
+    (filled(0x00), filled(0xFF))
+}
+
+#[inline]
+fn big_endian<const N: usize>(bytes: &[u8; N]) -> u64 {
+    bytes
+        .iter()
+        .fold(0, |value, byte| value << 8 | u64::from(*byte))
 }
 
 /// Judges a length of which only bounds are known. The order is that of the bytes that prove each rule.

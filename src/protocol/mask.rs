@@ -29,57 +29,60 @@ fn apply_wide(payload: &mut [u8], key: [u8; 4]) {
         // SAFETY: the only obligation of `apply_avx2` is that the CPU has AVX2, which was just asked.
         unsafe { apply_avx2(payload, key) }
     } else {
-        apply_blocks(payload, key);
+        apply_aligned(payload, key);
     }
 }
 
 /// Elsewhere the target's own registers are what there is: NEON on aarch64.
 #[cfg(not(target_arch = "x86_64"))]
 fn apply_wide(payload: &mut [u8], key: [u8; 4]) {
-    apply_blocks(payload, key);
+    apply_aligned(payload, key);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 fn apply_avx512(payload: &mut [u8], key: [u8; 4]) {
-    apply_blocks(payload, key);
+    apply_aligned(payload, key);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn apply_avx2(payload: &mut [u8], key: [u8; 4]) {
-    apply_blocks(payload, key);
+    apply_aligned(payload, key);
 }
 
-/// Whole blocks at block alignment, so that no store crosses a cache line; what is before and behind in words.
+/// A long payload from its first whole cache line on: it stands behind a header of 6, 8 or 14 bytes, and every store
+/// that crosses a line costs.
 ///
 /// Inlined into each of its callers, where the compiler makes of it what that caller's registers can do.
 #[inline(always)]
-fn apply_blocks(payload: &mut [u8], key: [u8; 4]) {
-    let head_len = payload.as_ptr().align_offset(BLOCK_LEN).min(payload.len());
+fn apply_aligned(payload: &mut [u8], key: [u8; 4]) {
+    if payload.len() < ALIGNED_LEN_MIN {
+        return apply_words(payload, key);
+    }
+    // Fewer than a line's bytes, except where an interpreter cannot tell an address: there it is no number at all.
+    let head_len = payload.as_ptr().align_offset(LINE_LEN).min(payload.len());
     let (head, rest) = payload.split_at_mut(head_len);
     apply_words(head, key);
-    let key = rotate(key, head_len);
-    let wide: [u8; BLOCK_LEN] = std::array::from_fn(|i| key[i % 4]);
-    let (blocks, tail) = rest.as_chunks_mut::<BLOCK_LEN>();
-    for block in blocks {
-        for (byte, k) in block.iter_mut().zip(wide) {
-            *byte ^= k;
-        }
-    }
-    // A block is a multiple of the key, so the tail begins with the key's first byte.
-    apply_words(tail, key);
+    apply_words(rest, rotate(key, head.len()));
 }
 
-/// Eight bytes at a time, in general registers: nothing to set up, which is what short payloads need.
-#[inline]
+/// Eight bytes at a time. The loop is this plain so that compilers widen it: with wide registers in reach it runs in
+/// those, without them in general ones, which is what short payloads need.
+#[inline(always)]
 fn apply_words(payload: &mut [u8], key: [u8; 4]) {
-    let wide: [u8; 8] = std::array::from_fn(|i| key[i % 4]);
-    let (words, tail) = payload.as_chunks_mut::<8>();
+    let half = u32::from_ne_bytes(key);
+    let wide = u64::from(half) << 32 | u64::from(half);
+    let (words, rest) = payload.as_chunks_mut::<8>();
     for word in words {
-        *word = (u64::from_ne_bytes(*word) ^ u64::from_ne_bytes(wide)).to_ne_bytes();
+        *word = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes();
     }
-    apply_bytes(tail, key);
+    // A word is two keys long, so the rest begins with the key's first byte as well.
+    let (halves, rest) = rest.as_chunks_mut::<4>();
+    for bytes in halves {
+        *bytes = (u32::from_ne_bytes(*bytes) ^ half).to_ne_bytes();
+    }
+    apply_bytes(rest, key);
 }
 
 /// The obvious version: the specification, and the twin the tests compare with.
@@ -92,10 +95,13 @@ fn apply_bytes(payload: &mut [u8], key: [u8; 4]) {
 
 /// Up to this length a payload is done in words before wide registers would have been chosen.
 const SHORT_LEN_MAX: usize = 32;
+/// From this length on the way to the next cache line is worth going.
+const ALIGNED_LEN_MIN: usize = 2048;
 /// A cache line, and the widest register there is.
-const BLOCK_LEN: usize = 64;
+const LINE_LEN: usize = 64;
 
-const _: () = assert!(BLOCK_LEN.is_multiple_of(4) && BLOCK_LEN.is_power_of_two());
+// Whoever goes that way must arrive at a whole line.
+const _: () = assert!(ALIGNED_LEN_MIN >= 2 * LINE_LEN);
 
 #[cfg(test)]
 mod tests {
@@ -110,7 +116,7 @@ mod tests {
         let mut ways: Vec<(&'static str, Way)> = vec![
             ("dispatched", apply),
             ("words", apply_words),
-            ("blocks", |payload, key| apply_blocks(payload, key)),
+            ("aligned", |payload, key| apply_aligned(payload, key)),
         ];
         #[cfg(target_arch = "x86_64")]
         if std::arch::is_x86_feature_detected!("avx2") {
