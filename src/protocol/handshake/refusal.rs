@@ -56,7 +56,8 @@ pub enum Refusal {
     ExtensionsInvalid,
     /// RFC 6455 §4.2.2: an origin that this server does not serve.
     #[error(
-        "The page that opened this connection comes from an origin that this server does not serve."
+        "The page that opened this connection comes from an origin that this server does not serve (RFC 6455 §10.2). If \
+         it should be served, add its origin to the list, or see that a proxy in between passes the Host header field on."
     )]
     OriginRefused,
 }
