@@ -8,7 +8,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-use super::error::{TlsError, TlsSetupError};
+use super::error::{Misuse, TlsError, TlsSetupError};
 use super::pem::Pem;
 use super::server::ALPN;
 use super::session::Session;
@@ -69,13 +69,10 @@ impl ClientTls {
     ///
     /// # Errors
     ///
-    /// [`TlsError::Internal`] if `server_name` is neither.
+    /// [`Misuse::NotAServerName`] if `server_name` is neither.
     pub fn session(&self, server_name: &str) -> Result<Session, TlsError> {
-        let name = ServerName::try_from(server_name.to_owned()).map_err(|_| {
-            TlsError::Internal(format!(
-                "{server_name:?} is neither a DNS name nor an IP address"
-            ))
-        })?;
+        let name =
+            ServerName::try_from(server_name.to_owned()).map_err(|_| Misuse::NotAServerName)?;
         UnbufferedClientConnection::new(Arc::clone(&self.config), name)
             .map(Session::client)
             .map_err(TlsError::from_rustls)

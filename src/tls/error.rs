@@ -74,6 +74,9 @@ pub enum Misuse {
     /// An earlier call has returned an error that ended the session.
     #[error("use of a TLS session that has failed")]
     AlreadyFailed,
+    /// A client session was asked for with a name that is neither a DNS name nor an IP address (RFC 6066 §3).
+    #[error("the server name is neither a DNS name nor an IP address")]
+    NotAServerName,
 }
 
 impl TlsError {

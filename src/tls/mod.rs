@@ -7,6 +7,7 @@
 //! exception is a handshake message that is cut over several records, which it keeps until the rest comes.
 
 mod client;
+mod drive;
 mod error;
 mod facts;
 mod pem;

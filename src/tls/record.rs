@@ -61,9 +61,6 @@ const CONTENT_TYPES: [u8; 4] = [20, 21, 22, 23];
 /// Of every version from SSL 3.0 to TLS 1.3, on the wire.
 const VERSION_MAJOR: u8 = 3;
 
-/// A header that no record layer accepts: it makes ours answer with a `decode_error` alert.
-pub(super) const REFUSED_HEADER: [u8; HEADER_LEN] = [22, VERSION_MAJOR, 3, 0xff, 0xff];
-
 /// No TLS record begins with a capital letter: see [`CONTENT_TYPES`].
 const HTTP_STARTS: [&[u8]; 11] = [
     b"GET ",
