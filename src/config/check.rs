@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use super::load::Sources;
@@ -96,7 +96,7 @@ impl Check<'_> {
     fn pem(
         &mut self,
         option: &'static str,
-        path: &PathBuf,
+        path: &Path,
         wanted: &str,
         read_file: &dyn Fn(&Path) -> io::Result<String>,
     ) {

@@ -13,6 +13,8 @@ mod load;
 pub mod logging;
 pub mod options;
 mod parse;
+#[cfg(test)]
+mod reference;
 mod show;
 
 use std::net::SocketAddr;

@@ -518,7 +518,7 @@ pub static OPTIONS: &[OptionSpec] = &[
         ),
         default: Fallback::Unset("none"),
         help: "Networks of proxies whose forwarded client addresses are believed",
-        more: "Example: --trusted-proxy 10.0.0.0/8. From other peers, X-Forwarded-For and Forwarded are ignored.",
+        more: "Example: --trusted-proxy 10.0.0.0/8. What other peers say about forwarded addresses is ignored.",
         set: |draft, input| {
             input
                 .each(parse::network)

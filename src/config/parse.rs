@@ -38,7 +38,7 @@ pub(super) fn size(text: &str, range: &RangeInclusive<u64>) -> Result<usize, Str
 /// How [`size`] is written back: in the largest unit that divides it.
 pub(super) fn show_size(bytes: u64) -> String {
     for (shift, unit) in [(30, "GiB"), (20, "MiB"), (10, "KiB")] {
-        if bytes > 0 && bytes % (1 << shift) == 0 {
+        if bytes > 0 && bytes.is_multiple_of(1 << shift) {
             return format!("{}{unit}", bytes >> shift);
         }
     }
