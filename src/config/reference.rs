@@ -12,7 +12,7 @@ use super::{Config, Invocation, Loaded};
 
 const EXAMPLE: &str = include_str!("../../examples/corewire.toml");
 const BEGIN: &str =
-    "<!-- options: made from src/config/options.rs by UPDATE_DOCS=1 cargo test -->\n";
+    "<!-- options: made from src/config/options/table.rs by UPDATE_DOCS=1 cargo test -->\n";
 const END: &str = "<!-- end of options -->\n";
 
 /// The options as Markdown, a table per group.

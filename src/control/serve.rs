@@ -51,6 +51,25 @@ pub fn start(
     options: ControlOptions,
     source: Arc<dyn ControlSource>,
 ) -> Result<ControlHandle, ControlError> {
+    start_with(options, source, PATIENCE)
+}
+
+/// How long clients may take.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    /// From accept, or from the previous reply, to the end of the request's head.
+    head: Duration,
+    /// How long a client may leave what was sent to it unread.
+    write: Duration,
+    /// How long requests may go on after a stop.
+    stop: Duration,
+}
+
+fn start_with(
+    options: ControlOptions,
+    source: Arc<dyn ControlSource>,
+    patience: Patience,
+) -> Result<ControlHandle, ControlError> {
     let addr = options.addr;
     let (listener, local_addr) = bind(addr).map_err(|error| ControlError::bind(addr, error))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -58,9 +77,14 @@ pub fn start(
         .build()
         .map_err(ControlError::Thread)?;
     let (stop, stopped) = watch::channel(false);
+    let service = Service {
+        router: routes(source),
+        stopped,
+        patience,
+    };
     let thread = thread::Builder::new()
         .name("corewire-control".to_owned())
-        .spawn(move || runtime.block_on(run(listener, source, stopped)))
+        .spawn(move || runtime.block_on(run(listener, service)))
         .map_err(ControlError::Thread)?;
     tracing::info!(addr = %local_addr, "admin listener is up");
     Ok(ControlHandle {
@@ -77,11 +101,7 @@ fn bind(addr: SocketAddr) -> io::Result<(std::net::TcpListener, SocketAddr)> {
     Ok((listener, local_addr))
 }
 
-async fn run(
-    listener: std::net::TcpListener,
-    source: Arc<dyn ControlSource>,
-    stopped: watch::Receiver<bool>,
-) {
+async fn run(listener: std::net::TcpListener, service: Service) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {
@@ -90,28 +110,23 @@ async fn run(
         }
     };
     let mut connections = JoinSet::new();
-    let mut stop = stopped.clone();
+    let mut stopped = service.stopped.clone();
     tokio::select! {
-        () = accept(&listener, routes(source), &stopped, &mut connections) => {}
-        () = told_to_stop(&mut stop) => {}
+        () = accept(&listener, &service, &mut connections) => {}
+        () = told_to_stop(&mut stopped) => {}
     }
     drop(listener);
     let all_done = async { while connections.join_next().await.is_some() {} };
     // Whoever is not done by then is cut when the set is dropped.
-    let _ = tokio::time::timeout(STOP_GRACE, all_done).await;
+    let _ = tokio::time::timeout(service.patience.stop, all_done).await;
 }
 
-async fn accept(
-    listener: &TcpListener,
-    router: Router,
-    stopped: &watch::Receiver<bool>,
-    connections: &mut JoinSet<()>,
-) {
+async fn accept(listener: &TcpListener, service: &Service, connections: &mut JoinSet<()>) {
     let seats = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     while let Ok(seat) = Arc::clone(&seats).acquire_owned().await {
         let stream = accept_one(listener).await;
         while connections.try_join_next().is_some() {}
-        let connection = serve(stream, router.clone(), stopped.clone());
+        let connection = service.clone().serve(stream);
         connections.spawn(async move {
             connection.await;
             drop(seat);
@@ -132,24 +147,37 @@ async fn accept_one(listener: &TcpListener) -> TcpStream {
     }
 }
 
-async fn serve(stream: TcpStream, router: Router, mut stopped: watch::Receiver<bool>) {
-    // For a client that sends a request and then does not read the reply. Without it the connection still works.
-    let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, WRITE_TIMEOUT.as_millis() as u32);
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    tokio::pin!(connection);
-    let outcome = tokio::select! {
-        outcome = connection.as_mut() => outcome,
-        () = told_to_stop(&mut stopped) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+/// What every connection needs.
+#[derive(Clone)]
+struct Service {
+    router: Router,
+    stopped: watch::Receiver<bool>,
+    patience: Patience,
+}
+
+impl Service {
+    async fn serve(mut self, stream: TcpStream) {
+        // For a client that sends a request and then does not read the reply. Without it the connection still works.
+        let _ = rustix::net::sockopt::set_tcp_user_timeout(
+            &stream,
+            self.patience.write.as_millis() as u32,
+        );
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.patience.head)
+            .max_buf_size(HEAD_BYTES_MAX)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(self.router));
+        tokio::pin!(connection);
+        let outcome = tokio::select! {
+            outcome = connection.as_mut() => outcome,
+            () = told_to_stop(&mut self.stopped) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = outcome {
+            tracing::debug!(%error, "an admin connection failed");
         }
-    };
-    if let Err(error) = outcome {
-        tracing::debug!(%error, "an admin connection failed");
     }
 }
 
@@ -201,17 +229,16 @@ GET /healthz  200 while the process runs
 GET /readyz   200 while new clients are welcome, 503 while the server drains
 ";
 
-/// From accept, or from the previous reply, to the end of the request's head. Longer than the interval at which most
-/// scrapers come, so that they keep their connection.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a client may leave what was sent to it unread.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The time for a head is above Prometheus's default interval of a minute, so that a scraper keeps its connection.
+const PATIENCE: Patience = Patience {
+    head: Duration::from_secs(75),
+    write: Duration::from_secs(30),
+    stop: Duration::from_secs(1),
+};
 /// Largest request head; hyper takes no less than 8 KiB.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 /// Most admin connections at a time; the next ones wait in the backlog.
 const CONNECTIONS_MAX: usize = 64;
-/// How long requests may go on after a stop.
-const STOP_GRACE: Duration = Duration::from_secs(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]

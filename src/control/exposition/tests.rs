@@ -100,7 +100,13 @@ fn render_with(shards: &[CoreMetrics], version: &'static str) -> String {
         started_at,
         now: started_at + Duration::from_millis(2500),
         is_draining: false,
-        process: ProcessFigures::read(),
+        process: ProcessFigures {
+            open_fds: Some(40),
+            max_fds: Some(1024),
+            resident_bytes: Some(5 << 20),
+            cpu_time: Some(Duration::from_millis(1250)),
+            started_at: Some(Duration::from_millis(1_700_000_000_500)),
+        },
     })
 }
 
@@ -235,6 +241,15 @@ fn values_go_to_the_core_and_member_that_counted_them() {
         0.0
     );
     assert_eq!(value_of(&text, "corewire_uptime_seconds", &[]), 2.5);
+    assert_eq!(value_of(&text, "process_cpu_seconds_total", &[]), 1.25);
+    assert_eq!(
+        value_of(&text, "process_start_time_seconds", &[]),
+        1_700_000_000.5
+    );
+    assert_eq!(
+        value_of(&text, "process_resident_memory_bytes", &[]),
+        5_242_880.0
+    );
     assert_eq!(
         value_of(&text, "corewire_build_info", &[("version", "0.1.0")]),
         1.0

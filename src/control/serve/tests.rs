@@ -49,7 +49,7 @@ fn start_on(port: u16) -> Result<ControlHandle, ControlError> {
 fn connect(handle: &ControlHandle) -> TcpStream {
     let stream = TcpStream::connect(handle.local_addr()).expect("connect");
     stream
-        .set_read_timeout(Some(PATIENCE))
+        .set_read_timeout(Some(GIVE_UP_AFTER))
         .expect("read timeout");
     stream
 }
@@ -69,10 +69,11 @@ fn stop_in_time(handle: ControlHandle) {
     let started = Instant::now();
     handle.stop();
     let took = started.elapsed();
-    assert!(took < STOP_GRACE + Duration::from_secs(2), "{took:?}");
+    assert!(took < PATIENCE.stop + Duration::from_secs(2), "{took:?}");
 }
 
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long these tests wait before they fail.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
 
 #[test]
 fn metrics_have_the_media_type_and_a_series_per_core() {
@@ -238,9 +239,54 @@ fn a_dropped_handle_stops_the_thread_too() {
     let handle = start_on(0).expect("start");
     let addr = handle.local_addr();
     drop(handle);
-    let give_up_at = Instant::now() + PATIENCE;
+    let give_up_at = Instant::now() + GIVE_UP_AFTER;
     while TcpStream::connect(addr).is_ok() {
         assert!(Instant::now() < give_up_at, "it still listens");
         thread::sleep(Duration::from_millis(10));
     }
+}
+
+fn start_impatient() -> ControlHandle {
+    let addr = SocketAddr::from(([127, 0, 0, 1], 0));
+    let patience = Patience {
+        head: Duration::from_millis(300),
+        write: Duration::from_millis(500),
+        ..PATIENCE
+    };
+    start_with(ControlOptions { addr }, server(), patience).expect("start")
+}
+
+#[test]
+fn clients_that_send_no_whole_request_give_their_seats_up_in_time() {
+    let handle = start_impatient();
+    let silent: Vec<TcpStream> = (0..CONNECTIONS_MAX).map(|_| connect(&handle)).collect();
+    let slow: Vec<TcpStream> = (0..CONNECTIONS_MAX)
+        .map(|_| {
+            let mut stream = connect(&handle);
+            stream.write_all(b"GET / HTTP/1.1\r\nHos").expect("write");
+            stream
+        })
+        .collect();
+    assert!(request(&handle, "GET /healthz").starts_with("HTTP/1.1 200 "));
+    stop_in_time(handle);
+    drop((silent, slow));
+}
+
+#[test]
+fn a_client_that_reads_nothing_is_cut() {
+    let handle = start_impatient();
+    let mut deaf = connect(&handle);
+    deaf.set_nonblocking(true).expect("nonblocking");
+    let give_up_at = Instant::now() + 3 * GIVE_UP_AFTER;
+    loop {
+        match deaf.write(b"GET /metrics HTTP/1.1\r\nHost: admin\r\n\r\n") {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                thread::sleep(Duration::from_millis(20))
+            }
+            Err(_) => break,
+        }
+        assert!(Instant::now() < give_up_at, "it is still connected");
+    }
+    stop_in_time(handle);
 }
