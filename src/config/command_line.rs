@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::builder::styling::{Style, Styles};
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 
@@ -70,7 +69,6 @@ fn given(spec: &'static OptionSpec, matches: &mut ArgMatches) -> Option<(&'stati
 }
 
 fn definition() -> clap::Command {
-    let bold = Style::new().bold();
     clap::Command::new("corewire")
         .version(env!("CARGO_PKG_VERSION"))
         .about("A WebSocket server for Linux: one io_uring runtime per core")
@@ -78,7 +76,6 @@ fn definition() -> clap::Command {
         .after_help(SHORT_NOTES)
         .after_long_help(LONG_NOTES)
         .override_usage("corewire [COMMAND] [OPTIONS]")
-        .styles(Styles::plain().header(bold).usage(bold))
         .help_template("{about}\n\nUsage: {usage}\n\n{before-help}{all-args}{after-help}")
         .disable_help_flag(true)
         .disable_version_flag(true)
@@ -173,11 +170,11 @@ const SHORT_NOTES: &str =
 
 const LONG_NOTES: &str = "\
 Where options come from:
-  Each option is also a key of the file, without the dashes, and a variable: --idle-timeout 1m is
-  idle-timeout = \"1m\" in the file and COREWIRE_IDLE_TIMEOUT=1m in the environment. The command line wins
-  over the environment, the environment over the file, the file over the default. A list is taken whole
-  from the winner. Options that may be repeated take a comma-separated list as well, in the file also an
-  array. An empty variable counts as not set.
+  Each option is also a key of the file, without the dashes, and a variable: --idle-timeout 1m is \
+idle-timeout = \"1m\" in the file and COREWIRE_IDLE_TIMEOUT=1m in the environment. The command line wins \
+over the environment, the environment over the file, the file over the default.
+  A list is taken whole from the winner. Options that may be repeated take a comma-separated list as well, \
+in the file also an array. An empty variable counts as not set.
 
 Values:
   Sizes      65536, 64k, 64KiB, 1M, 16MiB, 2G: bytes, powers of 1024
@@ -188,7 +185,8 @@ Examples:
   corewire
   corewire echo --listen 0.0.0.0:8080 --cores 0-3
   corewire --listen 0.0.0.0:443 --tls-cert fullchain.pem --tls-key privkey.pem --origin https://example.com
-  corewire --listen unix:/run/corewire.sock --trusted-proxy 10.0.0.0/8 --drain-delay 10s
+  corewire --listen 0.0.0.0:8080 --trusted-proxy 10.0.0.0/8 --drain-delay 10s
+  corewire --listen unix:/run/corewire.sock --unix-mode 666
   corewire --config /etc/corewire.toml --check-config
 
 Exit status: 0 after a clean stop, 1 when the server cannot start or fails, 2 when an option is wrong.";
