@@ -1,10 +1,85 @@
 //! The `corewire` command.
 
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::process::ExitCode;
+
+use corewire::config::{Config, Invocation, Loaded, logging};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    ExitCode::from(2)
+    let variable =
+        |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+    let read_file = |path: &std::path::Path| std::fs::read_to_string(path);
+    match Config::from_sources(std::env::args_os(), variable, read_file) {
+        Ok(Invocation::Print(text)) => print(&text),
+        Ok(Invocation::Check(loaded)) => check(&loaded),
+        Ok(Invocation::Run(loaded)) => run(loaded),
+        Err(error) => complain(&error, EXIT_CONFIG),
+    }
 }
+
+/// `--check-config`: what a start would do, without doing it.
+fn check(loaded: &Loaded) -> ExitCode {
+    if let Err(error) = loaded.choose_cores(&allowed_cores()) {
+        return complain(&error, EXIT_CONFIG);
+    }
+    for warning in &loaded.warnings {
+        complain(&format_args!("warning: {warning}"), 0);
+    }
+    print(&loaded.to_toml())
+}
+
+fn run(loaded: Loaded) -> ExitCode {
+    let cores = match loaded.choose_cores(&allowed_cores()) {
+        Ok(cores) => cores,
+        Err(error) => return complain(&error, EXIT_CONFIG),
+    };
+    if let Err(error) = logging::init(loaded.config.log, loaded.config.log_level) {
+        return complain(
+            &format_args!("error: the log cannot be set up: {error}"),
+            EXIT_FAILED,
+        );
+    }
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    serve(loaded.config, cores)
+}
+
+/// Starts the server and stays until it has stopped.
+fn serve(config: Config, cores: Vec<usize>) -> ExitCode {
+    tracing::error!(command = ?config.command, ?cores, "this build has no server yet");
+    ExitCode::from(EXIT_FAILED)
+}
+
+/// The process's affinity mask.
+fn allowed_cores() -> Vec<usize> {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    cores.into_iter().map(|core| core.id).collect()
+}
+
+/// Writes to stdout. A reader that has left is no failure.
+fn print(text: &str) -> ExitCode {
+    let mut stdout = io::stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::from(EXIT_FAILED),
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// Writes to stderr, where nothing can be done about a failure.
+fn complain(message: &dyn Display, code: u8) -> ExitCode {
+    let _ = writeln!(io::stderr(), "{message}");
+    ExitCode::from(code)
+}
+
+/// The server could not start, or failed.
+const EXIT_FAILED: u8 = 1;
+/// An option is wrong.
+const EXIT_CONFIG: u8 = 2;

@@ -1,3 +1,145 @@
 //! Options from the command line, the environment and a TOML file, with one precedence.
 //!
+//! Command line over environment over file over default. Every option stands once, in the table of
+//! [`options`]; the three sources, the help, `--check-config` and `docs/CONFIGURATION.md` are read from it.
 //! Knows nothing that runs: it fills the option structs that each layer defines for itself.
+
+mod check;
+mod command_line;
+mod error;
+mod file;
+mod listen;
+mod load;
+pub mod logging;
+pub mod options;
+mod parse;
+#[cfg(test)]
+mod reference;
+mod show;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::connection::Limits;
+
+pub use error::{ConfigError, Problem, Source};
+pub use listen::ListenAddr;
+pub use load::{Invocation, Loaded};
+
+/// What the `corewire` command was asked to do, after all sources are merged and checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Which server to run. Default `serve`.
+    pub command: Command,
+    /// Where clients connect; at least one, no two the same. Default `127.0.0.1:8080`.
+    pub listen: Vec<ListenAddr>,
+    /// Permission bits of the Unix sockets among `listen`, 0 to 0o777. Default 0o660.
+    pub unix_mode: u32,
+    /// CPUs to run a shard on, ascending and distinct. Default `None`: all that the process may use.
+    ///
+    /// Not yet compared with what the process may use: see [`Loaded::choose_cores`].
+    pub cores: Option<Vec<usize>>,
+    /// How the kernel is asked for I/O. Default [`DriverChoice::Auto`].
+    pub driver: DriverChoice,
+    /// Certificate and key of the TCP listeners. Default `None`: plain TCP.
+    pub tls: Option<TlsFiles>,
+    /// What one peer may use, and how long it may take.
+    pub limits: Limits,
+    /// Most connections at a time, over all cores; never zero. Default `None`: no limit.
+    pub max_connections: Option<usize>,
+    /// Which web pages may connect. Default [`OriginSetting::SameHost`].
+    pub origin: OriginSetting,
+    /// Networks of proxies whose forwarded addresses are believed. Default none.
+    pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// Where the admin listener stands; `None` is off. Default `127.0.0.1:9090` for `serve`, else off.
+    pub admin: Option<SocketAddr>,
+    /// From "not ready" to the moment when listeners close and connections are asked to leave. Default 0.
+    pub drain_delay: Duration,
+    /// How long connections then have to leave. Default 5 s.
+    pub drain_time: Duration,
+    /// Form of the log on stderr. Default [`LogFormat::Text`].
+    pub log: LogFormat,
+    /// Least important lines that are still logged. Default [`LogLevel::Info`].
+    pub log_level: LogLevel,
+}
+
+impl Default for Config {
+    /// What `corewire` does when no source says anything.
+    fn default() -> Self {
+        options::defaults(Command::Serve)
+    }
+}
+
+/// Which server to run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Command {
+    /// The real-time server.
+    #[default]
+    Serve,
+    /// Every message goes back to its sender.
+    Echo,
+    /// Every message goes to every connection on every core, its sender included.
+    Broadcast,
+}
+
+/// How the kernel is asked for I/O.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DriverChoice {
+    /// io_uring where the kernel allows it, else epoll.
+    #[default]
+    Auto,
+    /// io_uring, or refuse to start.
+    IoUring,
+    /// epoll.
+    Epoll,
+}
+
+/// PEM files that make the listeners speak TLS. They were readable when the configuration was checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Certificate chain, the server's own first.
+    pub cert: PathBuf,
+    /// Private key of the first certificate.
+    pub key: PathBuf,
+    /// Authorities that must have signed a client's certificate. `None` asks clients for none.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// Which web pages may connect, judged by the `Origin` header (RFC 6455 §10.2).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum OriginSetting {
+    /// Pages of the host that the request itself names in `Host`, and clients that send no `Origin`.
+    #[default]
+    SameHost,
+    /// Any page and any client.
+    Any,
+    /// Exactly these origins, in lower case and without default ports, and clients that send no `Origin`.
+    List(Vec<String>),
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One line per event, for people.
+    #[default]
+    Text,
+    /// One JSON object per line, for machines.
+    Json,
+}
+
+/// How much is logged; each level includes those before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// What needs somebody's attention.
+    Error,
+    /// What will need somebody's attention.
+    Warn,
+    /// What an operator wants to see once.
+    #[default]
+    Info,
+    /// What explains one connection.
+    Debug,
+    /// Everything.
+    Trace,
+}

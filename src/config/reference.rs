@@ -1,0 +1,123 @@
+//! Holds `docs/CONFIGURATION.md` and `examples/corewire.toml` to the table of options.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use super::options::{OPTIONS, OptionSpec};
+use super::{Config, Invocation, Loaded};
+
+const EXAMPLE: &str = include_str!("../../examples/corewire.toml");
+const BEGIN: &str =
+    "<!-- options: made from src/config/options/table.rs by UPDATE_DOCS=1 cargo test -->\n";
+const END: &str = "<!-- end of options -->\n";
+
+/// The options as Markdown, a table per group.
+fn reference() -> String {
+    let mut text = String::new();
+    let mut group = None;
+    for spec in OPTIONS {
+        if group.replace(spec.group) != Some(spec.group) {
+            let _ = write!(text, "\n### {}\n\n{HEAD}", spec.group.title());
+        }
+        text.push_str(&row(spec));
+    }
+    text.push('\n');
+    text
+}
+
+const HEAD: &str =
+    "| option | key | variable | default | unit and range | meaning |\n|---|---|---|---|---|---|\n";
+
+fn row(spec: &OptionSpec) -> String {
+    let repeat = if spec.repeatable {
+        "; may be repeated"
+    } else {
+        ""
+    };
+    let mut meaning = format!("{}{repeat}.", spec.help);
+    if !spec.more.is_empty() {
+        let _ = write!(meaning, " {}", spec.more);
+    }
+    let cells = [
+        format!("`--{} {}`", spec.name, spec.value_name),
+        format!("`{}`", spec.name),
+        format!("`{}`", spec.variable()),
+        spec.default.describe().to_owned(),
+        spec.accepts.unit_and_range(),
+        meaning,
+    ];
+    // A bar would end the cell, a star or an angle bracket would be markup.
+    let cells = cells.map(|cell| cell.replace('|', "\\|").replace("'*'", "`*`"));
+    format!("| {} |\n", cells.join(" | "))
+}
+
+#[test]
+fn the_reference_is_that_of_the_table() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/CONFIGURATION.md");
+    let text = fs::read_to_string(&path).expect("docs/CONFIGURATION.md");
+    let (before, rest) = text.split_once(BEGIN).expect("the begin of the options");
+    let (found, after) = rest.split_once(END).expect("the end of the options");
+    let want = reference();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&path, format!("{before}{BEGIN}{want}{END}{after}"))
+            .expect("docs/CONFIGURATION.md");
+    } else {
+        assert!(
+            found == want,
+            "docs/CONFIGURATION.md is behind the table: UPDATE_DOCS=1 cargo test mends it"
+        );
+    }
+}
+
+/// Loads the example with stand-ins for the TLS files.
+fn load(text: &str) -> Loaded {
+    let args = ["corewire", "--config", "corewire.toml"].map(OsString::from);
+    let read_file = |path: &Path| -> io::Result<String> {
+        Ok(
+            match path.extension().and_then(|extension| extension.to_str()) {
+                Some("toml") => text.to_owned(),
+                _ => "-----BEGIN CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\n".to_owned(),
+            },
+        )
+    };
+    match Config::from_sources(args.into_iter(), |_| None, read_file) {
+        Ok(Invocation::Run(loaded)) => loaded,
+        Ok(other) => panic!("{other:?}"),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn the_example_as_it_is_changes_nothing() {
+    let loaded = load(EXAMPLE);
+    assert_eq!(loaded.warnings, [""; 0]);
+    assert_eq!(
+        format!("{:?}", loaded.config),
+        format!("{:?}", Config::default())
+    );
+}
+
+#[test]
+fn every_option_stands_in_the_example_and_what_is_commented_out_works_too() {
+    let key_of = |line: &str| {
+        let line = line.strip_prefix('#').unwrap_or(line);
+        let (key, _) = line.split_once(" = ")?;
+        super::options::find(key).map(|spec| (spec.name, line.to_owned()))
+    };
+    // The last line of a key stands: a variant in a comment comes after the default.
+    let keys: BTreeMap<&str, String> = EXAMPLE.lines().filter_map(key_of).collect();
+    let uncommented = keys.into_values().collect::<Vec<_>>().join("\n");
+    let loaded = load(&uncommented);
+    assert_eq!(loaded.warnings, [""; 0]);
+    for spec in OPTIONS {
+        assert!(
+            loaded.source(spec.name).is_given(),
+            "{} is not in the example",
+            spec.name
+        );
+    }
+}
