@@ -51,7 +51,8 @@ class Server:
     """One running `corewire` on a port of its own choice."""
 
     def __init__(self, command, *options, listen="127.0.0.1:0", launcher=()):
-        self.arguments = [*launcher, str(binary()), command, "--listen", listen, *options]
+        self.command = [*launcher, str(binary()), command, *options]
+        self.listen = listen
         self.process = None
         self.url = None
 
@@ -74,7 +75,7 @@ class Server:
         """Returns when the server has printed where it listens."""
         self.log_file = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
-            self.arguments,
+            [*self.command, "--listen", self.listen],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self.log_file,
@@ -98,6 +99,11 @@ class Server:
                 break
             line += chunk
         return line.decode(errors="replace")
+
+    def restart(self):
+        """Starts it again after `kill`, where it listened before."""
+        self.listen = self.address
+        self.start()
 
     def stop(self):
         """Asks it to drain; anything but exit status 0 in good time is an error."""
@@ -128,4 +134,4 @@ class Server:
         return self.log_file.read().decode(errors="replace")
 
     def _shown(self):
-        return " ".join(self.arguments)
+        return " ".join(self.command)
