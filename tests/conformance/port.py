@@ -53,7 +53,8 @@ EDITS = {
         # autobahn renamed the parameters of its compression offers.
         ("requestNoContextTakeover =", "request_no_context_takeover =", 10),
         ("requestMaxWindowBits =", "request_max_window_bits =", 10),
-        ("x.requestNoContextTakeover, x.requestMaxWindowBits", "x.request_no_context_takeover, x.request_max_window_bits", 1),
+        ("x.requestNoContextTakeover,", "x.request_no_context_takeover,", 1),
+        ("x.requestMaxWindowBits)", "x.request_max_window_bits)", 1),
         ("offer.acceptNoContextTakeover", "offer.accept_no_context_takeover", 3),
         ("offer.acceptMaxWindowBits", "offer.accept_max_window_bits", 4),
     ],
@@ -65,11 +66,12 @@ EDITS = {
         ),
         (
             "class FuzzingProtocol:\n",
-            "from autobahntestsuite.border import binLogData, asciiLogData\n\nclass FuzzingProtocol(border.BytesProtocol):\n",
+            "from autobahntestsuite.border import binLogData, asciiLogData\n\n"
+            "class FuzzingProtocol(border.BytesProtocol):\n",
             1,
         ),
         ("self.runCase.onPong(payload)", "self.runCase.onPong(border.characters(payload))", 1),
-        ("self.runCase.onMessage(msg, binary)", "self.runCase.onMessage(border.received(self.runCase, msg), binary)", 1),
+        ("self.runCase.onMessage(msg,", "self.runCase.onMessage(border.received(self.runCase, msg),", 1),
         ("p = ''.join(payload)", "p = b''.join(payload)", 1),
         ("self.http_request_data if", "border.characters(self.http_request_data) if", 1),
         ("self.http_response_data if", "border.characters(self.http_response_data) if", 1),
@@ -99,7 +101,8 @@ def main():
 
     syntax = refactor.RefactoringTool([f"lib2to3.fixes.fix_{name}" for name in SYNTAX])
     edits = dict(EDITS)
-    for path in sorted([package / "caseset.py", package / "fuzzing.py", package / "report.py", *package.glob("case/*.py")]):
+    modules = [package / name for name in ("caseset.py", "fuzzing.py", "report.py")]
+    for path in [*modules, *sorted(package.glob("case/*.py"))]:
         name = path.relative_to(package).as_posix()
         source = path.read_bytes().decode("latin-1").replace("\r\n", "\n").expandtabs(3).rstrip() + "\n"
         if name == "report.py":  # the constants; what follows is the HTML writer of the WAMP suite

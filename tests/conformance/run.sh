@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the Autobahn Testsuite against the server.   usage: run.sh [quick|full|deflate|CASES] [options]; see run.py --help
+# Runs the Autobahn Testsuite against the server.   usage: run.sh [quick|full|deflate|CASES] [OPTIONS]; see --help
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 venv=$here/../../target/conformance/venv

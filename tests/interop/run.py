@@ -36,12 +36,12 @@ CLOSES = [[1000, ""], [3000, "going"], [4999, "tschüß 🌍"]]
 
 # Name by which a client knows the server: how it is started, besides its driver.
 SERVERS = {
-    "plain": ["--deflate", "shared"],
-    "nodeflate": ["--deflate", "off"],
-    "limited": ["--max-message-bytes", str(MESSAGE_LIMIT)],
+    "plain": ["--origin", "*", "--deflate", "shared"],
+    "nodeflate": ["--origin", "*", "--deflate", "off"],
+    "limited": ["--origin", "*", "--max-message-bytes", str(MESSAGE_LIMIT)],
     "guarded": ["--origin", "{allowed}"],
-    "pinging": ["--ping-interval", "200ms", "--idle-timeout", "1s"],
-    "tls": ["--tls-cert", "{tls}/cert.pem", "--tls-key", "{tls}/key.pem"],
+    "pinging": ["--origin", "*", "--ping-interval", "200ms", "--idle-timeout", "1s"],
+    "tls": ["--origin", "*", "--tls-cert", "{tls}/cert.pem", "--tls-key", "{tls}/key.pem"],
 }
 
 EVERY = {"text", "binary", "pipelined", "close", "too-big", "origin-allowed", "origin-refused", "tls"}
@@ -189,7 +189,7 @@ CLIENTS = {
     "java": Client(
         ["java", "-Dfile.encoding=UTF-8", HERE / "clients/JavaClient.java"],
         [install_python, install_program(["java", "javac"], ["default-jdk-headless"])],
-        EVERY | {"deflate-not-offered", "fragments", "ping"},
+        EVERY | {"deflate-not-offered", "fragments", "ping", "server-ping"},
     ),
     "chromium": Client(
         [sys.executable, HERE / "clients/chromium_client.py"],

@@ -35,6 +35,8 @@ public class JavaClient {
 
     record Closed(int code, String reason) {}
 
+    record Ping() {}
+
     record Pong(String payload) {}
 
     record Failed(Throwable error) {}
@@ -78,6 +80,14 @@ public class JavaClient {
                 arrived.add(ByteBuffer.wrap(binary.toByteArray()));
                 binary.reset();
             }
+            from.request(1);
+            return null;
+        }
+
+        /** Without a word from here the client answers with a pong. */
+        @Override
+        public CompletionStage<?> onPing(WebSocket from, ByteBuffer payload) {
+            arrived.add(new Ping());
             from.request(1);
             return null;
         }
@@ -172,6 +182,14 @@ public class JavaClient {
                 peer.arrives(new Pong(payload));
             }
         });
+        CHECKS.put("server-ping", () -> {
+            Peer peer = new Peer(GIVEN.get("pinging"));
+            for (int count = 0; count < 6; count++) {
+                peer.arrives(new Ping());
+            }
+            done(peer.socket.sendText("still here", true));
+            peer.arrives("still here");
+        });
         CHECKS.put("close", () -> {
             Matcher matcher = Pattern.compile("\\[(\\d+), ?\"([^\"]*)\"]").matcher(GIVEN.get("closes"));
             int count = 0;
@@ -247,7 +265,8 @@ public class JavaClient {
     }
 
     static int[] sizes() {
-        return Pattern.compile("\\d+").matcher(GIVEN.get("sizes")).results().mapToInt(one -> Integer.parseInt(one.group())).toArray();
+        Matcher matcher = Pattern.compile("\\d+").matcher(GIVEN.get("sizes"));
+        return matcher.results().mapToInt(one -> Integer.parseInt(one.group())).toArray();
     }
 
     static byte[] octets(int size) {

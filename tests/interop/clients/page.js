@@ -30,7 +30,9 @@ async function isBack(socket, sent) {
   const event = await socket.next();
   if (event.type !== 'message') throw new Error(`closed with ${event.code} ${event.reason}`);
   const got = typeof sent === 'string' ? event.data : new Uint8Array(event.data);
-  if (typeof got !== typeof sent || got.length !== sent.length) throw new Error(`${got.length} came back for ${sent.length}`);
+  if (typeof got !== typeof sent || got.length !== sent.length) {
+    throw new Error(`${got.length} came back for ${sent.length}`);
+  }
   for (let index = 0; index < sent.length; index++) {
     if (got[index] !== sent[index]) throw new Error(`differs at ${index}`);
   }
@@ -42,7 +44,8 @@ async function echoes(socket, data) {
 }
 
 function expectEqual(got, want) {
-  if (JSON.stringify(got) !== JSON.stringify(want)) throw new Error(`got ${JSON.stringify(got)}, wanted ${JSON.stringify(want)}`);
+  const [gotShown, wantShown] = [JSON.stringify(got), JSON.stringify(want)];
+  if (gotShown !== wantShown) throw new Error(`got ${gotShown}, wanted ${wantShown}`);
 }
 
 async function closed(socket, code, reason) {
@@ -120,7 +123,7 @@ const CHECKS = {
 
 /** `null` when the check passed, else why not. */
 async function check(name, given) {
-  const late = new Promise((_, reject) => setTimeout(() => reject(new Error('nothing for 15 s')), 15_000));
+  const late = new Promise((_, reject) => setTimeout(() => reject(new Error('no end in time')), 15_000));
   try {
     await Promise.race([CHECKS[name](given), late]);
     return null;

@@ -42,7 +42,8 @@ async function echoes(socket, data) {
 async function isBack(socket, sent) {
   const [data, isBinary] = await message(socket);
   assert.equal(isBinary, typeof sent !== 'string');
-  assert.ok(data.equals(Buffer.from(sent)), `${data.length} bytes came back for ${Buffer.from(sent).length}, or others`);
+  const want = Buffer.from(sent);
+  assert.ok(data.equals(want), `${data.length} bytes came back for ${want.length}, or others`);
 }
 
 const bytes = (size) => Buffer.from(Uint8Array.from({ length: size }, (_, index) => (index * 31) % 256));
@@ -63,9 +64,11 @@ const checks = {
 
   deflate: async () => {
     let received;
-    const options = { perMessageDeflate: { threshold: 0 } };
-    const opening = (socket) => socket.on('upgrade', (response) => { received = () => response.socket.bytesRead; });
-    await connected(given.plain, { ...options, finishRequest: (request, socket) => { opening(socket); request.end(); } }, async (socket) => {
+    const finishRequest = (request, socket) => {
+      socket.on('upgrade', (response) => { received = () => response.socket.bytesRead; });
+      request.end();
+    };
+    await connected(given.plain, { perMessageDeflate: { threshold: 0 }, finishRequest }, async (socket) => {
       assert.match(socket.extensions, /permessage-deflate/);
       for (const text of TEXTS) await echoes(socket, text);
       for (const size of SIZES) await echoes(socket, bytes(size));
@@ -155,7 +158,9 @@ const checks = {
 
 async function patiently(work) {
   let timer;
-  const late = new Promise((_, reject) => { timer = setTimeout(() => reject(new Error('nothing for 15 s')), PATIENCE_MS); });
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error('no end in time')), PATIENCE_MS);
+  });
   await Promise.race([work(), late]).finally(() => clearTimeout(timer));
 }
 
