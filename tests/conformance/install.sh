@@ -41,6 +41,6 @@ pip=("$venv/bin/python" -m pip --disable-pip-version-check --quiet)
 "${pip[@]}" install "${packages[@]}"
 # Byte compilation is left out: it would complain about every Python 2 file.
 "${pip[@]}" install --no-deps --no-build-isolation --no-compile "$testsuite"
-"$venv/bin/python" -W ignore::DeprecationWarning "$here/port.py"
-"$venv/bin/python" "$here/fuzz.py" --list >/dev/null
+"$venv/bin/python" -W ignore "$here/port.py"
+"$venv/bin/python" -W ignore "$here/fuzz.py" --list >/dev/null
 echo "$built_from" >"$venv/built-from"
