@@ -13,12 +13,7 @@ fn json(len: usize) -> Vec<u8> {
     let mut state = 1u32;
     while text.len() < len {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        text += &format!(
-            "{{\"id\":{},\"price\":{}.{:02},\"side\":\"buy\"}},",
-            state >> 8,
-            state >> 20,
-            state % 100
-        );
+        text += &format!("{{\"id\":{},\"price\":{}.{:02},\"side\":\"buy\"}},", state >> 8, state >> 20, state % 100);
     }
     text.truncate(len);
     text.into_bytes()
@@ -63,16 +58,12 @@ fn bench(criterion: &mut Criterion) {
         let compressed = compressed(&json(len), 6);
         let (mut inflater, mut out) = (Inflater::new(15), Vec::new());
         group.throughput(Throughput::Bytes(len as u64));
-        group.bench_with_input(
-            BenchmarkId::from_parameter(len),
-            &compressed,
-            |bencher, compressed| {
-                bencher.iter(|| {
-                    out.clear();
-                    inflater.inflate(black_box(compressed), &mut out, len, false)
-                });
-            },
-        );
+        group.bench_with_input(BenchmarkId::from_parameter(len), &compressed, |bencher, compressed| {
+            bencher.iter(|| {
+                out.clear();
+                inflater.inflate(black_box(compressed), &mut out, len, false)
+            });
+        });
     }
     group.finish();
 }

@@ -7,22 +7,12 @@ use corewire::protocol::frame::{decode_header, encode_header};
 use corewire::protocol::{FrameHeader, FrameRules, HEADER_LEN_MAX, Opcode, Role};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
-const RULES: FrameRules = FrameRules {
-    role: Role::Server,
-    rsv1_allowed: true,
-    frame_bytes_max: 16 << 20,
-};
+const RULES: FrameRules = FrameRules { role: Role::Server, rsv1_allowed: true, frame_bytes_max: 16 << 20 };
 const HEADERS: u64 = 1000;
 
 /// A thousand headers in a row, each with room for a whole one behind it.
 fn headers(payload_len: u64) -> Vec<u8> {
-    let header = FrameHeader {
-        fin: true,
-        rsv1: false,
-        opcode: Opcode::Text,
-        mask: Some([1, 2, 3, 4]),
-        payload_len,
-    };
+    let header = FrameHeader { fin: true, rsv1: false, opcode: Opcode::Text, mask: Some([1, 2, 3, 4]), payload_len };
     let mut wire = Vec::new();
     for _ in 0..HEADERS {
         let mut out = [0; HEADER_LEN_MAX];
@@ -35,10 +25,7 @@ fn headers(payload_len: u64) -> Vec<u8> {
 /// Reads a header without a single check: the least that decoding could cost.
 fn decode_unchecked(bytes: &[u8]) -> Option<(u64, [u8; 4], usize)> {
     let (len, at) = match bytes.get(1)? & 0x7f {
-        126 => (
-            u64::from(u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?)),
-            4,
-        ),
+        126 => (u64::from(u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?)), 4),
         127 => (u64::from_be_bytes(*bytes.get(2..)?.first_chunk()?), 10),
         len => (u64::from(len), 2),
     };

@@ -3,10 +3,7 @@
 //! Each round encrypts one message on one end and decrypts it on the other. Read the ratio of the two in one run,
 //! not the times.
 //! `cargo bench -p corewire --no-default-features --features tls --bench tls_record`
-#![allow(
-    missing_docs,
-    reason = "criterion's macros make undocumented functions"
-)]
+#![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 
 use std::hint::black_box;
 use std::io::{Read, Write};
@@ -27,29 +24,22 @@ struct Pem {
 
 impl Pem {
     fn new() -> Self {
-        let certified =
-            rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-        Self {
-            cert: certified.cert.pem(),
-            key: certified.signing_key.serialize_pem(),
-        }
+        let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        Self { cert: certified.cert.pem(), key: certified.signing_key.serialize_pem() }
     }
 }
 
 /// Two sessions after their handshake.
 fn sessions(pem: &Pem) -> (Session, Session) {
-    let server =
-        ServerTls::from_pem(pem.cert.as_bytes(), pem.key.as_bytes(), None).expect("a server");
+    let server = ServerTls::from_pem(pem.cert.as_bytes(), pem.key.as_bytes(), None).expect("a server");
     let client = ClientTls::new(Trust::Roots(pem.cert.as_bytes())).expect("a client");
     let mut far = client.session("localhost").expect("a session");
     let mut near = server.session().expect("a session");
     let (mut to_near, mut to_far, mut plaintext) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..3 {
-        far.read(&mut to_far, &mut plaintext, &mut to_near)
-            .expect("the client reads");
+        far.read(&mut to_far, &mut plaintext, &mut to_near).expect("the client reads");
         to_far.clear();
-        near.read(&mut to_near, &mut plaintext, &mut to_far)
-            .expect("the server reads");
+        near.read(&mut to_near, &mut plaintext, &mut to_far).expect("the server reads");
         to_near.clear();
     }
     (far, near)
@@ -81,26 +71,17 @@ fn connections(pem: &Pem) -> (ClientConnection, ServerConnection) {
         while far.wants_write() {
             far.write_tls(&mut wire).expect("a vector never fails");
         }
-        feed(&wire, |rest| {
-            near.read_tls(rest)
-                .map(|_| near.process_new_packets().map(drop))
-        });
+        feed(&wire, |rest| near.read_tls(rest).map(|_| near.process_new_packets().map(drop)));
         let mut wire = Vec::new();
         while near.wants_write() {
             near.write_tls(&mut wire).expect("a vector never fails");
         }
-        feed(&wire, |rest| {
-            far.read_tls(rest)
-                .map(|_| far.process_new_packets().map(drop))
-        });
+        feed(&wire, |rest| far.read_tls(rest).map(|_| far.process_new_packets().map(drop)));
     }
     (far, near)
 }
 
-fn feed(
-    mut wire: &[u8],
-    mut read: impl FnMut(&mut &[u8]) -> std::io::Result<Result<(), rustls::Error>>,
-) {
+fn feed(mut wire: &[u8], mut read: impl FnMut(&mut &[u8]) -> std::io::Result<Result<(), rustls::Error>>) {
     while !wire.is_empty() {
         read(&mut wire).expect("room").expect("no fault");
     }
@@ -119,8 +100,7 @@ fn records(criterion: &mut Criterion) {
                 wire.clear();
                 plaintext.clear();
                 far.write(black_box(&message), &mut wire).expect("a write");
-                near.read(&mut wire, &mut plaintext, &mut reply)
-                    .expect("a read");
+                near.read(&mut wire, &mut plaintext, &mut reply).expect("a read");
                 assert_eq!(plaintext.len(), size);
             });
         });
@@ -129,16 +109,11 @@ fn records(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("buffered_rustls", size), |bencher| {
             bencher.iter(|| {
                 wire.clear();
-                far.writer()
-                    .write_all(black_box(&message))
-                    .expect("a write");
+                far.writer().write_all(black_box(&message)).expect("a write");
                 while far.wants_write() {
                     far.write_tls(&mut wire).expect("a vector never fails");
                 }
-                feed(&wire, |rest| {
-                    near.read_tls(rest)
-                        .map(|_| near.process_new_packets().map(drop))
-                });
+                feed(&wire, |rest| near.read_tls(rest).map(|_| near.process_new_packets().map(drop)));
                 near.reader().read_exact(&mut plaintext).expect("plaintext");
             });
         });

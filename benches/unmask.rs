@@ -12,21 +12,7 @@ const OFFSET: usize = 6;
 
 fn bench(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("unmask");
-    for len in [
-        8,
-        16,
-        32,
-        33,
-        48,
-        64,
-        96,
-        128,
-        256,
-        1 << 10,
-        16 << 10,
-        256 << 10,
-        4 << 20,
-    ] {
+    for len in [8, 16, 32, 33, 48, 64, 96, 128, 256, 1 << 10, 16 << 10, 256 << 10, 4 << 20] {
         let mut buffer = vec![0x5a; OFFSET + len];
         let mut other = vec![0xa5; OFFSET + len];
         group.throughput(Throughput::Bytes(len as u64));
@@ -34,9 +20,7 @@ fn bench(criterion: &mut Criterion) {
             bencher.iter(|| mask::apply(black_box(&mut buffer[OFFSET..]), black_box(KEY)));
         });
         group.bench_with_input(BenchmarkId::new("memcpy", len), &len, |bencher, _| {
-            bencher.iter(|| {
-                black_box(&mut other[OFFSET..]).copy_from_slice(black_box(&buffer[OFFSET..]))
-            });
+            bencher.iter(|| black_box(&mut other[OFFSET..]).copy_from_slice(black_box(&buffer[OFFSET..])));
         });
     }
     group.finish();

@@ -18,10 +18,9 @@ fn in_one_piece(text: &[u8]) -> bool {
 }
 
 fn bench(criterion: &mut Criterion) {
-    for (name, alphabet) in [
-        ("ascii", "{\"type\":\"tick\",\"price\":101.25}"),
-        ("mixed", "naïve Ωmega 日本語 😀 text "),
-    ] {
+    for (name, alphabet) in
+        [("ascii", "{\"type\":\"tick\",\"price\":101.25}"), ("mixed", "naïve Ωmega 日本語 😀 text ")]
+    {
         let mut group = criterion.benchmark_group(format!("utf8/{name}"));
         for len in [16, 32, 64, 96, 128, 192, 256, 1 << 10, 16 << 10, 256 << 10] {
             let text = text(alphabet, len);

@@ -10,8 +10,7 @@ use corewire::config::{Config, Invocation, Loaded, logging};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let variable =
-        |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+    let variable = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
     let read_file = |path: &std::path::Path| std::fs::read_to_string(path);
     match Config::from_sources(std::env::args_os(), variable, read_file) {
         Ok(Invocation::Print(text)) => print(&text),
@@ -38,10 +37,7 @@ fn run(loaded: Loaded) -> ExitCode {
         Err(error) => return complain(&error, EXIT_CONFIG),
     };
     if let Err(error) = logging::init(loaded.config.log, loaded.config.log_level) {
-        return complain(
-            &format_args!("error: the log cannot be set up: {error}"),
-            EXIT_FAILED,
-        );
+        return complain(&format_args!("error: the log cannot be set up: {error}"), EXIT_FAILED);
     }
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -64,10 +60,7 @@ fn allowed_cores() -> Vec<usize> {
 /// Writes to stdout. A reader that has left is no failure.
 fn print(text: &str) -> ExitCode {
     let mut stdout = io::stdout().lock();
-    match stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-    {
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::from(EXIT_FAILED),
         _ => ExitCode::SUCCESS,
     }

@@ -146,23 +146,11 @@ mod tests {
         let mut seen: Vec<&str> = Vec::new();
         for sample in &samples {
             if seen.last() != Some(&sample.name) {
-                assert!(
-                    !seen.contains(&sample.name),
-                    "{} is declared in two places",
-                    sample.name
-                );
+                assert!(!seen.contains(&sample.name), "{} is declared in two places", sample.name);
                 seen.push(sample.name);
             }
-            let first = samples
-                .iter()
-                .find(|s| s.name == sample.name)
-                .expect("it is in the list");
-            assert_eq!(
-                (first.help, first.kind),
-                (sample.help, sample.kind),
-                "{}",
-                sample.name
-            );
+            let first = samples.iter().find(|s| s.name == sample.name).expect("it is in the list");
+            assert_eq!((first.help, first.kind), (sample.help, sample.kind), "{}", sample.name);
         }
     }
 

@@ -4,9 +4,7 @@
 use std::io::{self, Read, Write};
 
 use corewire::protocol::frame::{decode_header, encode_header};
-use corewire::protocol::{
-    CloseCode, FrameHeader, FrameRules, HEADER_LEN_MAX, Opcode, Role, close, mask,
-};
+use corewire::protocol::{CloseCode, FrameHeader, FrameRules, HEADER_LEN_MAX, Opcode, Role, close, mask};
 use proptest::prelude::*;
 use tungstenite::protocol::{self as other, WebSocket, WebSocketConfig};
 use tungstenite::{Error, Message};
@@ -54,9 +52,7 @@ fn sent() -> impl Strategy<Value = Sent> {
     let message = prop_oneof![
         payload.prop_map(|payload| Message::Binary(payload.into())),
         "\\PC{0,100}".prop_map(|text| Message::Text(text.into())),
-        control
-            .clone()
-            .prop_map(|payload| Message::Ping(payload.into())),
+        control.clone().prop_map(|payload| Message::Ping(payload.into())),
         control.prop_map(|payload| Message::Pong(payload.into())),
     ];
     (message, 1usize..70_000, any::<[u8; 4]>()).prop_map(|(message, fragment_len, key)| Sent {
@@ -81,11 +77,7 @@ fn opcode_of(message: &Message) -> Opcode {
 fn encode(sent: &Sent, we_are: Role, out: &mut Vec<u8>) {
     let payload = sent.message.clone().into_data();
     let first = opcode_of(&sent.message);
-    let fragment_len = if first.is_control() {
-        payload.len().max(1)
-    } else {
-        sent.fragment_len
-    };
+    let fragment_len = if first.is_control() { payload.len().max(1) } else { sent.fragment_len };
     let mut pieces = payload.chunks(fragment_len).collect::<Vec<_>>();
     if pieces.is_empty() {
         pieces.push(&[]);
@@ -94,11 +86,7 @@ fn encode(sent: &Sent, we_are: Role, out: &mut Vec<u8>) {
         let header = FrameHeader {
             fin: index + 1 == pieces.len(),
             rsv1: false,
-            opcode: if index == 0 {
-                first
-            } else {
-                Opcode::Continuation
-            },
+            opcode: if index == 0 { first } else { Opcode::Continuation },
             mask: (we_are == Role::Client).then_some(sent.key),
             payload_len: piece.len() as u64,
         };
@@ -119,26 +107,17 @@ fn encode_frame(header: &FrameHeader, payload: &[u8], out: &mut Vec<u8>) {
 
 /// Decodes every frame of `wire` with our codec and joins the fragments.
 fn decode(mut wire: Vec<u8>, we_are: Role) -> Vec<(Opcode, Vec<u8>)> {
-    let rules = FrameRules {
-        role: we_are,
-        rsv1_allowed: false,
-        frame_bytes_max: 1 << 20,
-    };
+    let rules = FrameRules { role: we_are, rsv1_allowed: false, frame_bytes_max: 1 << 20 };
     let mut messages = Vec::new();
     let mut rest = &mut wire[..];
     while !rest.is_empty() {
-        let (header, len) = decode_header(rest, &rules)
-            .unwrap()
-            .expect("whole frames only");
+        let (header, len) = decode_header(rest, &rules).unwrap().expect("whole frames only");
         let (frame, after) = rest.split_at_mut(len + header.payload_len as usize);
         let payload = &mut frame[len..];
         if let Some(key) = header.mask {
             mask::apply(payload, key);
         }
-        assert!(
-            header.fin && header.opcode != Opcode::Continuation,
-            "tungstenite never fragments"
-        );
+        assert!(header.fin && header.opcode != Opcode::Continuation, "tungstenite never fragments");
         messages.push((header.opcode, payload.to_vec()));
         rest = after;
     }
@@ -146,17 +125,11 @@ fn decode(mut wire: Vec<u8>, we_are: Role) -> Vec<(Opcode, Vec<u8>)> {
 }
 
 fn their_end(role: other::Role, incoming: Vec<u8>) -> WebSocket<Wire> {
-    let wire = Wire {
-        incoming: io::Cursor::new(incoming),
-        outgoing: Vec::new(),
-    };
+    let wire = Wire { incoming: io::Cursor::new(incoming), outgoing: Vec::new() };
     WebSocket::from_raw_socket(wire, role, Some(WebSocketConfig::default()))
 }
 
-const BOTH_WAYS: [(Role, other::Role); 2] = [
-    (Role::Client, other::Role::Server),
-    (Role::Server, other::Role::Client),
-];
+const BOTH_WAYS: [(Role, other::Role); 2] = [(Role::Client, other::Role::Server), (Role::Server, other::Role::Client)];
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
@@ -223,23 +196,12 @@ fn close_frames_say_the_same_to_both() {
             let mut payload = [0; close::CLOSE_LEN_MAX];
             let len = close::encode_close(CloseCode(code), "so long", &mut payload);
             let mask = (ours == Role::Client).then_some([1, 2, 3, 4]);
-            let header = FrameHeader {
-                fin: true,
-                rsv1: false,
-                opcode: Opcode::Close,
-                mask,
-                payload_len: len as u64,
-            };
+            let header = FrameHeader { fin: true, rsv1: false, opcode: Opcode::Close, mask, payload_len: len as u64 };
             let mut wire = Vec::new();
             encode_frame(&header, &payload[..len], &mut wire);
             let mut their_end = their_end(theirs, wire);
-            let Ok(Message::Close(Some(frame))) = their_end.read() else {
-                panic!("{code}")
-            };
-            assert_eq!(
-                (u16::from(frame.code), frame.reason.as_str()),
-                (code, "so long")
-            );
+            let Ok(Message::Close(Some(frame))) = their_end.read() else { panic!("{code}") };
+            assert_eq!((u16::from(frame.code), frame.reason.as_str()), (code, "so long"));
         }
     }
 }

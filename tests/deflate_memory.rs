@@ -50,9 +50,7 @@ fn used_deflater(window_bits: u8, level: u8) -> Deflater {
 fn used_inflater() -> Inflater {
     let (mut compressed, mut inflater) = (Vec::new(), Inflater::new(15));
     Deflater::new(15, 6).deflate(&[b'x'; 100_000], &mut compressed, false);
-    inflater
-        .inflate(&compressed, &mut Vec::new(), usize::MAX, true)
-        .unwrap();
+    inflater.inflate(&compressed, &mut Vec::new(), usize::MAX, true).unwrap();
     inflater
 }
 
@@ -60,16 +58,8 @@ fn used_inflater() -> Inflater {
 fn contexts_hold_what_the_documentation_says() {
     // Window bits and KiB, rounded to the nearest.
     for (window_bits, want) in [(15, 371), (13, 275), (11, 251), (9, 245)] {
-        assert_eq!(
-            kib(held_by(|| used_deflater(window_bits, 6))),
-            want,
-            "{window_bits} bits"
-        );
-        assert_eq!(
-            kib(held_by(|| used_deflater(window_bits, 1))),
-            want,
-            "{window_bits} bits, level 1"
-        );
+        assert_eq!(kib(held_by(|| used_deflater(window_bits, 6))), want, "{window_bits} bits");
+        assert_eq!(kib(held_by(|| used_deflater(window_bits, 1))), want, "{window_bits} bits, level 1");
     }
     assert_eq!(kib(held_by(used_inflater)), 47);
 }

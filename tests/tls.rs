@@ -9,20 +9,19 @@ use std::thread;
 
 use base64::Engine;
 use corewire::tls::{
-    ClientTls, Misuse, RECORD_BYTES_MAX, ServerTls, Session, TlsError, TlsOptions, TlsSetupError,
-    TlsVersion, Trust,
+    ClientTls, Misuse, RECORD_BYTES_MAX, ServerTls, Session, TlsError, TlsOptions, TlsSetupError, TlsVersion, Trust,
 };
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256,
 };
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::version::{TLS12, TLS13};
 use rustls::{
-    AlertDescription, ClientConfig, ClientConnection, Connection, Error, HandshakeKind,
-    RootCertStore, ServerConfig, ServerConnection, SupportedProtocolVersion,
+    AlertDescription, ClientConfig, ClientConnection, Connection, Error, HandshakeKind, RootCertStore, ServerConfig,
+    ServerConnection, SupportedProtocolVersion,
 };
 
 #[test]
@@ -36,11 +35,7 @@ fn each_version_is_spoken() {
     }
     let mut link = Link::new(&pki.server(None), pki.client(&[&TLS12, &TLS13]));
     link.settle().expect("a handshake");
-    assert_eq!(
-        link.session.facts().version,
-        Some(TlsVersion::Tls13),
-        "the newer one is chosen"
-    );
+    assert_eq!(link.session.facts().version, Some(TlsVersion::Tls13), "the newer one is chosen");
 }
 
 #[test]
@@ -56,24 +51,12 @@ fn http_1_1_is_the_only_protocol_and_optional() {
     for version in VERSIONS {
         for (name, offered, want) in cases {
             let mut config = pki.client(&[version]);
-            config.alpn_protocols = offered
-                .iter()
-                .map(|protocol| protocol.as_bytes().to_vec())
-                .collect();
+            config.alpn_protocols = offered.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
             let mut link = Link::new(&pki.server(None), config);
             let got = link.settle().map(|()| link.session.facts().alpn);
-            assert_eq!(
-                got,
-                want.clone().map(|alpn| alpn.map(str::to_owned)),
-                "{name}"
-            );
+            assert_eq!(got, want.clone().map(|alpn| alpn.map(str::to_owned)), "{name}");
             if got.is_err() {
-                assert_eq!(
-                    link.peer_error,
-                    Some(Error::AlertReceived(
-                        AlertDescription::NoApplicationProtocol
-                    ))
-                );
+                assert_eq!(link.peer_error, Some(Error::AlertReceived(AlertDescription::NoApplicationProtocol)));
             }
         }
     }
@@ -113,9 +96,7 @@ fn one_ticket_is_sent_in_tls_1_3() {
     let pki = Pki::new();
     let mut link = Link::new(&pki.server(None), pki.client(&[&TLS13]));
     link.settle().expect("a handshake");
-    let Connection::Client(client) = &link.peer else {
-        panic!("a client")
-    };
+    let Connection::Client(client) = &link.peer else { panic!("a client") };
     assert_eq!(client.tls13_tickets_received(), 1);
 }
 
@@ -125,24 +106,16 @@ fn tickets_survive_a_reload_unless_the_client_ca_changes() {
     let server = pki.server(None);
     for version in VERSIONS {
         let config = Arc::new(pki.client(&[version]));
-        Link::shared(&server, Arc::clone(&config))
-            .settle()
-            .expect("a full handshake");
-        let reloaded = server
-            .reloaded_pem(pki.cert(), pki.key(), None)
-            .expect("the same again");
+        Link::shared(&server, Arc::clone(&config)).settle().expect("a full handshake");
+        let reloaded = server.reloaded_pem(pki.cert(), pki.key(), None).expect("the same again");
         let mut link = Link::shared(&reloaded, config);
         link.settle().expect("a handshake");
         assert!(link.session.facts().resumed);
 
         // A client that never showed a certificate must not come in with its old ticket.
         let config = Arc::new(pki.client(&[version]));
-        Link::shared(&server, Arc::clone(&config))
-            .settle()
-            .expect("a full handshake");
-        let stricter = server
-            .reloaded_pem(pki.cert(), pki.key(), Some(pki.ca()))
-            .expect("now with client CA");
+        Link::shared(&server, Arc::clone(&config)).settle().expect("a full handshake");
+        let stricter = server.reloaded_pem(pki.cert(), pki.key(), Some(pki.ca())).expect("now with client CA");
         let refused = Link::shared(&stricter, config).settle();
         assert_eq!(refused, Err(TlsError::CertificateMissing));
     }
@@ -162,21 +135,12 @@ fn client_certificates_are_required_and_checked() {
 
         let mut link = Link::new(&server, pki.client_with_certificate(&[version], &stranger));
         let refused = link.settle();
-        assert!(
-            matches!(refused, Err(TlsError::CertificateRefused(_))),
-            "{refused:?}"
-        );
-        assert_eq!(
-            link.peer_error,
-            Some(Error::AlertReceived(AlertDescription::UnknownCA))
-        );
+        assert!(matches!(refused, Err(TlsError::CertificateRefused(_))), "{refused:?}");
+        assert_eq!(link.peer_error, Some(Error::AlertReceived(AlertDescription::UnknownCA)));
 
         let mut link = Link::new(&server, pki.client(&[version]));
         assert_eq!(link.settle(), Err(TlsError::CertificateMissing));
-        assert_eq!(
-            link.peer_error,
-            Some(Error::AlertReceived(AlertDescription::CertificateRequired))
-        );
+        assert_eq!(link.peer_error, Some(Error::AlertReceived(AlertDescription::CertificateRequired)));
     }
 }
 
@@ -186,9 +150,7 @@ fn a_resumed_session_still_knows_the_client_certificate() {
     let server = pki.server(Some(pki.ca()));
     for version in VERSIONS {
         let config = Arc::new(pki.client_with_certificate(&[version], &pki));
-        Link::shared(&server, Arc::clone(&config))
-            .settle()
-            .expect("a full handshake");
+        Link::shared(&server, Arc::clone(&config)).settle().expect("a full handshake");
         let mut link = Link::shared(&server, config);
         link.settle().expect("a resumed handshake");
         assert!(link.session.facts().resumed);
@@ -223,12 +185,7 @@ fn a_request_for_new_keys_is_answered_before_close_notify() {
     let mut wire = Vec::new();
     link.session.close_notify(&mut wire);
     link.deliver(&wire);
-    assert!(
-        link.peer
-            .process_new_packets()
-            .expect("no fault")
-            .peer_has_closed()
-    );
+    assert!(link.peer.process_new_packets().expect("no fault").peer_has_closed());
 }
 
 #[test]
@@ -241,11 +198,7 @@ fn new_keys_without_end_are_refused_with_an_alert() {
         link.settle().err()
     });
     assert!(matches!(failed, Some(TlsError::Violation(_))), "{failed:?}");
-    assert!(
-        matches!(link.peer_error, Some(Error::AlertReceived(_))),
-        "{:?}",
-        link.peer_error
-    );
+    assert!(matches!(link.peer_error, Some(Error::AlertReceived(_))), "{:?}", link.peer_error);
 }
 
 #[test]
@@ -257,20 +210,12 @@ fn close_notify_is_understood_both_ways() {
         link.peer.send_close_notify();
         let mut wire = link.peer_output();
         let (mut plaintext, mut reply) = (Vec::new(), Vec::new());
-        let progress = link
-            .session
-            .read(&mut wire, &mut plaintext, &mut reply)
-            .expect("close_notify");
+        let progress = link.session.read(&mut wire, &mut plaintext, &mut reply).expect("close_notify");
         assert!(progress.peer_closed && progress.consumed == wire.len());
         let mut wire = Vec::new();
         link.session.close_notify(&mut wire);
         link.deliver(&wire);
-        assert!(
-            link.peer
-                .process_new_packets()
-                .expect("no fault")
-                .peer_has_closed()
-        );
+        assert!(link.peer.process_new_packets().expect("no fault").peer_has_closed());
     }
 }
 
@@ -300,24 +245,14 @@ fn a_write_between_the_parts_of_a_ticket_works() {
     let first_len = 5 + usize::from(u16::from_be_bytes([tickets[3], tickets[4]]));
     let (mut plaintext, mut reply) = (Vec::new(), Vec::new());
     let mut first = tickets[..first_len].to_vec();
-    let progress = link
-        .session
-        .read(&mut first, &mut plaintext, &mut reply)
-        .expect("a part");
-    assert_eq!(
-        progress.consumed, first_len,
-        "the session keeps what it needs"
-    );
+    let progress = link.session.read(&mut first, &mut plaintext, &mut reply).expect("a part");
+    assert_eq!(progress.consumed, first_len, "the session keeps what it needs");
     let mut wire = Vec::new();
-    link.session
-        .write(b"in between", &mut wire)
-        .expect("a write");
+    link.session.write(b"in between", &mut wire).expect("a write");
     link.deliver(&wire);
     assert_eq!(link.peer_plaintext(), b"in between");
     let mut rest = tickets[first_len..].to_vec();
-    link.session
-        .read(&mut rest, &mut plaintext, &mut reply)
-        .expect("the other parts");
+    link.session.read(&mut rest, &mut plaintext, &mut reply).expect("the other parts");
     link.assert_talks();
 }
 
@@ -326,21 +261,13 @@ fn a_client_trusts_whom_it_was_told_to() {
     let (pki, stranger) = (Pki::new(), Pki::named("theirs"));
     let cases: &[(&str, Trust<'_>, &str, bool)] = &[
         ("its own CA", Trust::Roots(pki.ca()), "localhost", true),
-        (
-            "another CA",
-            Trust::Roots(stranger.ca()),
-            "localhost",
-            false,
-        ),
+        ("another CA", Trust::Roots(stranger.ca()), "localhost", false),
         ("another name", Trust::Roots(pki.ca()), "example.org", false),
         ("anybody", Trust::Insecure, "example.org", true),
     ];
     for (name, trust, server_name, want) in cases {
         let mut server = pki.server(None).session().expect("a session");
-        let mut client = ClientTls::new(*trust)
-            .expect("a client")
-            .session(server_name)
-            .expect("a session");
+        let mut client = ClientTls::new(*trust).expect("a client").session(server_name).expect("a session");
         let (mut to_server, mut to_client, mut plaintext) = (Vec::new(), Vec::new(), Vec::new());
         let mut failed = None;
         for _ in 0..3 {
@@ -349,29 +276,19 @@ fn a_client_trusts_whom_it_was_told_to() {
                 break;
             }
             to_client.clear();
-            server
-                .read(&mut to_server, &mut plaintext, &mut to_client)
-                .expect("the server reads");
+            server.read(&mut to_server, &mut plaintext, &mut to_client).expect("the server reads");
             to_server.clear();
         }
         assert_eq!(failed.is_none(), *want, "{name}: {failed:?}");
         if failed.is_some() {
-            assert!(
-                matches!(failed, Some(TlsError::CertificateRefused(_))),
-                "{name}: {failed:?}"
-            );
+            assert!(matches!(failed, Some(TlsError::CertificateRefused(_))), "{name}: {failed:?}");
             to_client.clear();
             let alert = server.read(&mut to_server, &mut plaintext, &mut to_client);
-            assert!(
-                matches!(alert, Err(TlsError::PeerAlert(_))),
-                "{name}: {alert:?}"
-            );
+            assert!(matches!(alert, Err(TlsError::PeerAlert(_))), "{name}: {alert:?}");
             assert!(to_client.is_empty(), "an alert is not answered");
         }
     }
-    let no_name = ClientTls::new(Trust::Insecure)
-        .expect("a client")
-        .session("no name!");
+    let no_name = ClientTls::new(Trust::Insecure).expect("a client").session("no name!");
     assert_eq!(no_name.err(), Some(Misuse::NotAServerName.into()));
 }
 
@@ -387,9 +304,7 @@ fn every_kind_of_key_is_read() {
     ];
     for (algorithm, older_label) in cases {
         let key = KeyPair::generate_for(algorithm).expect("a key");
-        let cert = server_params()
-            .signed_by(&key, &pki.ca)
-            .expect("a certificate");
+        let cert = server_params().signed_by(&key, &pki.ca).expect("a certificate");
         let older = older_label.map(|label| pem(label, pkcs8_contents(key.serialized_der())));
         for key_pem in [Some(key.serialize_pem()), older].into_iter().flatten() {
             let server = ServerTls::from_pem(cert.pem().as_bytes(), key_pem.as_bytes(), None);
@@ -413,9 +328,7 @@ fn der_element(der: &[u8]) -> (&[u8], &[u8]) {
         short @ 0..=0x7f => (usize::from(short), 2),
         long => {
             let len_bytes = &der[2..2 + usize::from(long & 0x7f)];
-            let len = len_bytes
-                .iter()
-                .fold(0, |len, &byte| len << 8 | usize::from(byte));
+            let len = len_bytes.iter().fold(0, |len, &byte| len << 8 | usize::from(byte));
             (len, 2 + len_bytes.len())
         }
     };
@@ -445,122 +358,45 @@ fn setup_errors_name_the_file_and_the_mend() {
     let text = folder.file("text.pem", b"hello\n");
     let der_file = folder.file("cert.der", &der(pki.cert()));
     let cut = folder.file("cut.pem", &pki.cert()[..100]);
-    let locked = folder.file(
-        "locked.pem",
-        b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+    let locked = folder
+        .file("locked.pem", b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n");
+    let locked_old = folder.file(
+        "locked1.pem",
+        b"-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nAAAA\n-----END RSA PRIVATE KEY-----\n",
     );
-    let locked_old = folder.file("locked1.pem", b"-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nAAAA\n-----END RSA PRIVATE KEY-----\n");
-    let noise_key = folder.file(
-        "noise.pem",
-        b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
-    );
-    let noise_cert = folder.file(
-        "noisecert.pem",
-        b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-    );
+    let noise_key = folder.file("noise.pem", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
+    let noise_cert = folder.file("noisecert.pem", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     let absent = folder.0.join("absent.pem");
 
     let cases: &[(&Path, &Path, Option<&Path>, &[&str])] = &[
-        (
-            &absent,
-            &key,
-            None,
-            &["cannot read", "absent.pem", "No such file"],
-        ),
-        (
-            &cert,
-            &absent,
-            None,
-            &["cannot read", "absent.pem", "No such file"],
-        ),
-        (
-            &empty,
-            &key,
-            None,
-            &[
-                "empty.pem",
-                "no certificate",
-                "BEGIN CERTIFICATE",
-                "an empty file",
-            ],
-        ),
-        (
-            &text,
-            &key,
-            None,
-            &["text.pem", "no certificate", "no PEM at all"],
-        ),
+        (&absent, &key, None, &["cannot read", "absent.pem", "No such file"]),
+        (&cert, &absent, None, &["cannot read", "absent.pem", "No such file"]),
+        (&empty, &key, None, &["empty.pem", "no certificate", "BEGIN CERTIFICATE", "an empty file"]),
+        (&text, &key, None, &["text.pem", "no certificate", "no PEM at all"]),
         (&der_file, &key, None, &["cert.der", "looks like DER"]),
         (&cut, &key, None, &["cut.pem", "not valid PEM"]),
         (&key, &cert, None, &["key.pem", "cert.pem", "swapped"]),
-        (
-            &key,
-            &key,
-            None,
-            &["key.pem", "no certificate", "found a private key"],
-        ),
-        (
-            &cert,
-            &cert,
-            None,
-            &[
-                "cert.pem",
-                "no private key",
-                "PKCS#8",
-                "found a certificate",
-            ],
-        ),
-        (
-            &cert,
-            &locked,
-            None,
-            &["locked.pem", "encrypted", "openssl pkey"],
-        ),
-        (
-            &cert,
-            &locked_old,
-            None,
-            &["locked1.pem", "encrypted", "openssl pkey"],
-        ),
+        (&key, &key, None, &["key.pem", "no certificate", "found a private key"]),
+        (&cert, &cert, None, &["cert.pem", "no private key", "PKCS#8", "found a certificate"]),
+        (&cert, &locked, None, &["locked.pem", "encrypted", "openssl pkey"]),
+        (&cert, &locked_old, None, &["locked1.pem", "encrypted", "openssl pkey"]),
         (&cert, &noise_key, None, &["noise.pem", "cannot be used"]),
-        (
-            &noise_cert,
-            &key,
-            None,
-            &["noisecert.pem", "cannot be used"],
-        ),
-        (
-            &cert,
-            &other_key,
-            None,
-            &["other.pem", "cert.pem", "does not belong"],
-        ),
+        (&noise_cert, &key, None, &["noisecert.pem", "cannot be used"]),
+        (&cert, &other_key, None, &["other.pem", "cert.pem", "does not belong"]),
         (&cert, &key, Some(&key), &["key.pem", "no certificate"]),
         (&cert, &key, Some(&absent), &["cannot read", "absent.pem"]),
-        (
-            &cert,
-            &key,
-            Some(&noise_cert),
-            &["noisecert.pem", "client CA"],
-        ),
+        (&cert, &key, Some(&noise_cert), &["noisecert.pem", "client CA"]),
     ];
     for &(cert, key, client_ca, words) in cases {
-        let options = TlsOptions {
-            cert_chain: cert.to_owned(),
-            key: key.to_owned(),
-            client_ca: client_ca.map(Path::to_owned),
-        };
+        let options =
+            TlsOptions { cert_chain: cert.to_owned(), key: key.to_owned(), client_ca: client_ca.map(Path::to_owned) };
         let error: TlsSetupError = ServerTls::from_pem_files(&options).expect_err("a setup error");
         let said = error.to_string();
         for word in words {
             assert!(said.contains(word), "{said:?} does not say {word:?}");
         }
     }
-    let options = TlsOptions {
-        cert_chain: cert,
-        key,
-        client_ca: None,
-    };
+    let options = TlsOptions { cert_chain: cert, key, client_ca: None };
     let server = ServerTls::from_pem_files(&options).expect("a server");
     server.reloaded(&options).expect("the same again");
 }
@@ -584,8 +420,7 @@ impl Pki {
         let mut params = CertificateParams::new([]).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, name);
-        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key"))
-            .expect("a CA");
+        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a CA");
         let key = KeyPair::generate().expect("a key");
         let cert = server_params().signed_by(&key, &ca).expect("a certificate");
         let client_key = KeyPair::generate().expect("a key");
@@ -627,11 +462,7 @@ impl Pki {
     }
 
     /// A client that trusts this authority and shows the certificate of `whose`.
-    fn client_with_certificate(
-        &self,
-        versions: &[&'static SupportedProtocolVersion],
-        whose: &Self,
-    ) -> ClientConfig {
+    fn client_with_certificate(&self, versions: &[&'static SupportedProtocolVersion], whose: &Self) -> ClientConfig {
         let chain = vec![der(whose.client_cert_pem.as_bytes())];
         self.client_builder(versions)
             .with_client_auth_cert(chain, private_key(whose.client_key_pem.as_bytes()))
@@ -685,13 +516,7 @@ impl Link {
     }
 
     fn between(session: Session, peer: Connection) -> Self {
-        Self {
-            session,
-            session_output: Vec::new(),
-            plaintext: Vec::new(),
-            peer,
-            peer_error: None,
-        }
+        Self { session, session_output: Vec::new(), plaintext: Vec::new(), peer, peer_error: None }
     }
 
     /// Until both are silent. An error of ours is delivered to the peer before it is returned.
@@ -709,21 +534,14 @@ impl Link {
         let wire = std::mem::take(&mut self.session_output);
         self.deliver(&wire);
         let mut wire = self.peer_output();
-        match self
-            .session
-            .read(&mut wire, &mut self.plaintext, &mut self.session_output)
-        {
+        match self.session.read(&mut wire, &mut self.plaintext, &mut self.session_output) {
             Ok(progress) => {
                 assert_eq!(progress.consumed, wire.len());
                 Ok(())
             }
             Err(error) => {
                 let alert = std::mem::take(&mut self.session_output);
-                assert_eq!(
-                    alert.is_empty(),
-                    matches!(error, TlsError::PeerAlert(_)),
-                    "{error}"
-                );
+                assert_eq!(alert.is_empty(), matches!(error, TlsError::PeerAlert(_)), "{error}");
                 self.deliver(&alert);
                 Err(error)
             }
@@ -743,9 +561,7 @@ impl Link {
     fn peer_output(&mut self) -> Vec<u8> {
         let mut wire = Vec::new();
         while self.peer.wants_write() {
-            self.peer
-                .write_tls(&mut wire)
-                .expect("a vector never fails");
+            self.peer.write_tls(&mut wire).expect("a vector never fails");
         }
         wire
     }
@@ -758,9 +574,7 @@ impl Link {
     }
 
     fn assert_talks(&mut self) {
-        self.session
-            .write(b"from us", &mut self.session_output)
-            .expect("a write");
+        self.session.write(b"from us", &mut self.session_output).expect("a write");
         self.peer.writer().write_all(b"from them").expect("a write");
         self.settle().expect("both read");
         assert_eq!(std::mem::take(&mut self.plaintext), b"from them");

@@ -80,10 +80,7 @@ struct Idle {
 fn measure(server: &ServerTls, client: &ClientTls) -> Idle {
     let mut ends: Vec<Session> = Vec::with_capacity(SESSIONS);
     let mut buffers = Buffers::default();
-    let before_counts: Vec<isize> = LIVE_COUNTS
-        .iter()
-        .map(|slot| slot.load(Ordering::Relaxed))
-        .collect();
+    let before_counts: Vec<isize> = LIVE_COUNTS.iter().map(|slot| slot.load(Ordering::Relaxed)).collect();
     let (rust_before, process_before) = (LIVE_BYTES.load(Ordering::Relaxed), process_bytes());
     for _ in 0..SESSIONS {
         ends.push(buffers.handshake(server, client));
@@ -92,12 +89,7 @@ fn measure(server: &ServerTls, client: &ClientTls) -> Idle {
     let sizes = LIVE_COUNTS
         .iter()
         .enumerate()
-        .map(|(size, slot)| {
-            (
-                size,
-                (slot.load(Ordering::Relaxed) - before_counts[size]) / SESSIONS as isize,
-            )
-        })
+        .map(|(size, slot)| (size, (slot.load(Ordering::Relaxed) - before_counts[size]) / SESSIONS as isize))
         .filter(|&(_, live)| live != 0)
         .collect();
     let idle = Idle {
@@ -119,11 +111,7 @@ struct Buffers {
 impl Default for Buffers {
     fn default() -> Self {
         let buffer = || Vec::with_capacity(4 * RECORD_BYTES_MAX);
-        Self {
-            to_server: buffer(),
-            to_client: buffer(),
-            plaintext: buffer(),
-        }
+        Self { to_server: buffer(), to_client: buffer(), plaintext: buffer() }
     }
 }
 
@@ -134,10 +122,8 @@ impl Buffers {
         let mut far = client.session("localhost").expect("a client session");
         self.turn(&mut near, &mut far);
         assert!(!near.is_handshaking() && !far.is_handshaking());
-        far.write(b"hello", &mut self.to_server)
-            .expect("the client writes");
-        near.write(b"hello", &mut self.to_client)
-            .expect("the server writes");
+        far.write(b"hello", &mut self.to_server).expect("the client writes");
+        near.write(b"hello", &mut self.to_client).expect("the server writes");
         self.turn(&mut near, &mut far);
         assert_eq!(self.plaintext, b"hellohello");
         self.plaintext.clear();
@@ -146,19 +132,9 @@ impl Buffers {
 
     fn turn(&mut self, near: &mut Session, far: &mut Session) {
         for _ in 0..4 {
-            far.read(
-                &mut self.to_client,
-                &mut self.plaintext,
-                &mut self.to_server,
-            )
-            .expect("the client reads");
+            far.read(&mut self.to_client, &mut self.plaintext, &mut self.to_server).expect("the client reads");
             self.to_client.clear();
-            near.read(
-                &mut self.to_server,
-                &mut self.plaintext,
-                &mut self.to_client,
-            )
-            .expect("the server reads");
+            near.read(&mut self.to_server, &mut self.plaintext, &mut self.to_client).expect("the server reads");
             self.to_server.clear();
         }
     }
@@ -166,9 +142,7 @@ impl Buffers {
 
 fn client(cert_pem: &[u8], version: &'static SupportedProtocolVersion) -> ClientTls {
     let mut roots = RootCertStore::empty();
-    roots
-        .add(CertificateDer::from_pem_slice(cert_pem).expect("a certificate"))
-        .expect("a root");
+    roots.add(CertificateDer::from_pem_slice(cert_pem).expect("a certificate")).expect("a root");
     let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[version])
         .expect("a version")
@@ -181,16 +155,11 @@ fn client(cert_pem: &[u8], version: &'static SupportedProtocolVersion) -> Client
 
 #[test]
 fn an_idle_session_stays_below_its_target() {
-    let certified =
-        rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     let cert_pem = certified.cert.pem();
     let key_pem = certified.signing_key.serialize_pem();
-    let server =
-        ServerTls::from_pem(cert_pem.as_bytes(), key_pem.as_bytes(), None).expect("a server");
-    for (name, version) in [
-        ("1.3", &rustls::version::TLS13),
-        ("1.2", &rustls::version::TLS12),
-    ] {
+    let server = ServerTls::from_pem(cert_pem.as_bytes(), key_pem.as_bytes(), None).expect("a server");
+    for (name, version) in [("1.3", &rustls::version::TLS13), ("1.2", &rustls::version::TLS12)] {
         let client = client(cert_pem.as_bytes(), version);
         // Whatever is made once is made here.
         drop(measure(&server, &client));

@@ -5,9 +5,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     #[allow(clippy::print_stderr, reason = "a command speaks to its user here")]
     {
-        eprintln!(
-            "corewire-load has no scenarios yet. Until it does, measure with another generator."
-        );
+        eprintln!("corewire-load has no scenarios yet. Until it does, measure with another generator.");
     }
     ExitCode::from(2)
 }

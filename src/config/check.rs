@@ -17,11 +17,7 @@ pub(super) fn finish(
     problems: &mut Vec<Problem>,
 ) -> Vec<String> {
     follow(&mut draft.config, sources);
-    let mut check = Check {
-        sources,
-        problems,
-        warnings: Vec::new(),
-    };
+    let mut check = Check { sources, problems, warnings: Vec::new() };
     draft.config.tls = check.tls(draft, read_file);
     check.listeners(&draft.config);
     check.limits(&draft.config);
@@ -39,10 +35,7 @@ fn follow(config: &mut Config, sources: &mut Sources) {
         sources.set("max-frame-bytes", Source::Follows("max-message-bytes"));
     }
     let quarter = limits.idle_timeout / 4;
-    if !sources.get("ping-interval").is_given()
-        && !quarter.is_zero()
-        && quarter < limits.ping_interval
-    {
+    if !sources.get("ping-interval").is_given() && !quarter.is_zero() && quarter < limits.ping_interval {
         limits.ping_interval = quarter;
         sources.set("ping-interval", Source::Follows("idle-timeout"));
     }
@@ -55,11 +48,7 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    fn tls(
-        &mut self,
-        draft: &Draft,
-        read_file: &dyn Fn(&Path) -> io::Result<String>,
-    ) -> Option<TlsFiles> {
+    fn tls(&mut self, draft: &Draft, read_file: &dyn Fn(&Path) -> io::Result<String>) -> Option<TlsFiles> {
         match (&draft.tls_cert, &draft.tls_key) {
             (Some(cert), Some(key)) => {
                 self.pem("tls-cert", cert, CERTIFICATE, read_file);
@@ -67,25 +56,12 @@ impl Check<'_> {
                 if let Some(client_ca) = &draft.tls_client_ca {
                     self.pem("tls-client-ca", client_ca, CERTIFICATE, read_file);
                 }
-                return Some(TlsFiles {
-                    cert: cert.clone(),
-                    key: key.clone(),
-                    client_ca: draft.tls_client_ca.clone(),
-                });
+                return Some(TlsFiles { cert: cert.clone(), key: key.clone(), client_ca: draft.tls_client_ca.clone() });
             }
-            (Some(_), None) => self.conflict(
-                &["tls-cert"],
-                "it needs --tls-key, the private key of the certificate",
-            ),
-            (None, Some(_)) => self.conflict(
-                &["tls-key"],
-                "it needs --tls-cert, the certificate of the key",
-            ),
+            (Some(_), None) => self.conflict(&["tls-cert"], "it needs --tls-key, the private key of the certificate"),
+            (None, Some(_)) => self.conflict(&["tls-key"], "it needs --tls-cert, the certificate of the key"),
             (None, None) if draft.tls_client_ca.is_some() => {
-                self.conflict(
-                    &["tls-client-ca"],
-                    "it needs TLS: give --tls-cert and --tls-key",
-                );
+                self.conflict(&["tls-client-ca"], "it needs TLS: give --tls-cert and --tls-key");
             }
             (None, None) => {}
         }
@@ -116,8 +92,7 @@ impl Check<'_> {
             option,
             source: self.sources.get(option).clone(),
             what,
-            expected: super::options::find(option)
-                .map_or(String::new(), |spec| spec.accepts.describe()),
+            expected: super::options::find(option).map_or(String::new(), |spec| spec.accepts.describe()),
         });
     }
 
@@ -128,24 +103,14 @@ impl Check<'_> {
                 self.conflict(&["listen"], &format!("{addr} is given twice"));
             }
         }
-        let has_unix = config
-            .listen
-            .iter()
-            .any(|addr| matches!(addr, ListenAddr::Unix { .. }));
+        let has_unix = config.listen.iter().any(|addr| matches!(addr, ListenAddr::Unix { .. }));
         if self.sources.get("unix-mode").is_given() && !has_unix {
-            self.warnings.push(
-                "--unix-mode has no effect: no listener is a Unix socket (unix:PATH)".to_owned(),
-            );
+            self.warnings.push("--unix-mode has no effect: no listener is a Unix socket (unix:PATH)".to_owned());
         }
-        let has_tcp = config
-            .listen
-            .iter()
-            .any(|addr| matches!(addr, ListenAddr::Tcp(_)));
+        let has_tcp = config.listen.iter().any(|addr| matches!(addr, ListenAddr::Tcp(_)));
         if config.tls.is_some() && !has_tcp {
-            self.warnings.push(
-                "--tls-cert has no effect: TLS is for TCP listeners, Unix sockets stay plain"
-                    .to_owned(),
-            );
+            self.warnings
+                .push("--tls-cert has no effect: TLS is for TCP listeners, Unix sockets stay plain".to_owned());
         }
     }
 
@@ -190,9 +155,7 @@ impl Check<'_> {
             {
                 self.conflict(
                     &["admin", "listen"],
-                    &format!(
-                        "{admin} and {addr} would take the same port; give them different ones"
-                    ),
+                    &format!("{admin} and {addr} would take the same port; give them different ones"),
                 );
             }
         }
@@ -204,23 +167,15 @@ impl Check<'_> {
     }
 
     fn proxies(&mut self, config: &Config) {
-        if let Some(net) = config
-            .trusted_proxies
-            .iter()
-            .find(|net| net.prefix_len() == 0)
-        {
-            self.warnings.push(format!(
-                "--trusted-proxy {net}: every client may claim any address"
-            ));
+        if let Some(net) = config.trusted_proxies.iter().find(|net| net.prefix_len() == 0) {
+            self.warnings.push(format!("--trusted-proxy {net}: every client may claim any address"));
         }
     }
 
     fn conflict(&mut self, options: &[&'static str], what: &str) {
         let with_source = |name: &&'static str| (*name, self.sources.get(name).clone());
-        self.problems.push(Problem::Conflict {
-            options: options.iter().map(with_source).collect(),
-            what: what.to_owned(),
-        });
+        self.problems
+            .push(Problem::Conflict { options: options.iter().map(with_source).collect(), what: what.to_owned() });
     }
 }
 

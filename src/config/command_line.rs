@@ -41,10 +41,7 @@ pub(super) fn parse(args: impl Iterator<Item = OsString>) -> Result<Parsed, Prob
         command,
         config: matches.remove_one("config"),
         check_config: matches.get_flag("check-config"),
-        given: OPTIONS
-            .iter()
-            .filter_map(|spec| given(spec, &mut matches))
-            .collect(),
+        given: OPTIONS.iter().filter_map(|spec| given(spec, &mut matches)).collect(),
     }))
 }
 
@@ -61,10 +58,7 @@ fn print_or_refuse(error: &clap::Error) -> Result<Parsed, Problem> {
 
 fn given(spec: &'static OptionSpec, matches: &mut ArgMatches) -> Option<(&'static str, Given)> {
     let values = matches.remove_many::<String>(spec.name)?;
-    let given = Given {
-        texts: values.flat_map(|text| split(spec, &text)).collect(),
-        source: Source::CommandLine,
-    };
+    let given = Given { texts: values.flat_map(|text| split(spec, &text)).collect(), source: Source::CommandLine };
     Some((spec.name, given))
 }
 
@@ -79,12 +73,7 @@ fn definition() -> clap::Command {
         .help_template("{about}\n\nUsage: {usage}\n\n{before-help}{all-args}{after-help}")
         .disable_help_flag(true)
         .disable_version_flag(true)
-        .arg(
-            Arg::new("command")
-                .value_name("COMMAND")
-                .hide(true)
-                .value_parser(["serve", "echo", "broadcast"]),
-        )
+        .arg(Arg::new("command").value_name("COMMAND").hide(true).value_parser(["serve", "echo", "broadcast"]))
         .args(OPTIONS.iter().map(argument))
         .args(general())
 }
@@ -107,15 +96,8 @@ fn argument(spec: &'static OptionSpec) -> Arg {
         }
         Accepts::Word(_) | Accepts::Form(_) => String::new(),
     };
-    long = format!(
-        "{long}\n{accepts}[default: {default}]\n[env: {}]",
-        spec.variable()
-    );
-    let action = if spec.repeatable {
-        ArgAction::Append
-    } else {
-        ArgAction::Set
-    };
+    long = format!("{long}\n{accepts}[default: {default}]\n[env: {}]", spec.variable());
+    let action = if spec.repeatable { ArgAction::Append } else { ArgAction::Set };
     Arg::new(spec.name)
         .long(spec.name)
         .value_name(spec.value_name)
@@ -145,16 +127,8 @@ fn general() -> [Arg; 4] {
             .long("check-config")
             .action(ArgAction::SetTrue)
             .help("Check everything, print each effective value with its source, and exit"),
-        Arg::new("help")
-            .long("help")
-            .short('h')
-            .action(ArgAction::Help)
-            .help("Print help; -h is shorter than --help"),
-        Arg::new("version")
-            .long("version")
-            .short('V')
-            .action(ArgAction::Version)
-            .help("Print the version"),
+        Arg::new("help").long("help").short('h').action(ArgAction::Help).help("Print help; -h is shorter than --help"),
+        Arg::new("version").long("version").short('V').action(ArgAction::Version).help("Print the version"),
     ]
     .map(|arg| arg.help_heading("General"))
 }
@@ -165,8 +139,7 @@ Commands:
   echo       Every message goes back to its sender
   broadcast  Every message goes to every connection on every core, its sender included";
 
-const SHORT_NOTES: &str =
-    "`corewire --help` tells more about each option, its range and its variable.";
+const SHORT_NOTES: &str = "`corewire --help` tells more about each option, its range and its variable.";
 
 const LONG_NOTES: &str = "\
 Where options come from:
@@ -209,11 +182,7 @@ mod tests {
             let flag = format!("--{} <{}>", spec.name, spec.value_name);
             assert!(short.contains(&flag), "{flag} in -h");
             assert!(long.contains(&flag), "{flag} in --help");
-            let documented = format!(
-                "[default: {}] [env: {}]",
-                spec.default.describe(),
-                spec.variable()
-            );
+            let documented = format!("[default: {}] [env: {}]", spec.default.describe(), spec.variable());
             assert!(long.contains(&documented), "{flag}: {documented}");
             assert!(short.contains(spec.help), "{flag}");
             assert!(short.contains(spec.group.title()), "{flag}");

@@ -13,9 +13,7 @@ pub struct ConfigError {
 
 impl From<Problem> for ConfigError {
     fn from(problem: Problem) -> Self {
-        Self {
-            problems: vec![problem],
-        }
+        Self { problems: vec![problem] }
     }
 }
 
@@ -74,12 +72,7 @@ impl fmt::Display for Problem {
                 Some(line) => write!(f, "{}, line {line}: {what}", path.display()),
                 None => write!(f, "{}: {what}", path.display()),
             },
-            Self::Value {
-                option,
-                source,
-                what,
-                expected,
-            } => {
+            Self::Value { option, source, what, expected } => {
                 write_option(f, option, source)?;
                 write!(f, ": {what}")?;
                 if !expected.is_empty() {

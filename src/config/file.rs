@@ -11,16 +11,8 @@ use super::options::{OPTIONS, OptionSpec};
 use super::{Problem, Source, parse};
 
 /// What the file says, by option. Problems are added to `problems`; what is right is returned all the same.
-pub(super) fn read(
-    path: &Path,
-    text: &str,
-    problems: &mut Vec<Problem>,
-) -> Vec<(&'static str, Given)> {
-    let mut reader = Reader {
-        path: Arc::from(path),
-        text,
-        problems,
-    };
+pub(super) fn read(path: &Path, text: &str, problems: &mut Vec<Problem>) -> Vec<(&'static str, Given)> {
+    let mut reader = Reader { path: Arc::from(path), text, problems };
     match DeTable::parse(text) {
         Ok(table) => reader.table(table.get_ref()),
         Err(error) => {
@@ -55,32 +47,21 @@ impl Reader<'_> {
     fn value(&mut self, spec: &'static OptionSpec, value: &Spanned<DeValue<'_>>) -> Option<Given> {
         let offset = value.span().start;
         let texts = match value.get_ref() {
-            DeValue::Array(items) if spec.repeatable => items
-                .iter()
-                .map(|item| scalar(item.get_ref()))
-                .collect::<Option<Vec<_>>>(),
+            DeValue::Array(items) if spec.repeatable => {
+                items.iter().map(|item| scalar(item.get_ref())).collect::<Option<Vec<_>>>()
+            }
             DeValue::Array(_) => None,
             single => scalar(single).map(|text| super::load::split(spec, &text)),
         };
-        let source = Source::File {
-            path: Arc::clone(&self.path),
-            line: self.line(offset),
-        };
+        let source = Source::File { path: Arc::clone(&self.path), line: self.line(offset) };
         match texts {
             Some(texts) => Some(Given { texts, source }),
             None => {
-                let list = if spec.repeatable {
-                    " or a list of strings"
-                } else {
-                    ""
-                };
+                let list = if spec.repeatable { " or a list of strings" } else { "" };
                 self.problems.push(Problem::Value {
                     option: spec.name,
                     source,
-                    what: format!(
-                        "it is a TOML {}, not a string or a number{list}",
-                        value.get_ref().type_str()
-                    ),
+                    what: format!("it is a TOML {}, not a string or a number{list}", value.get_ref().type_str()),
                     expected: spec.accepts.describe(),
                 });
                 None
@@ -91,19 +72,13 @@ impl Reader<'_> {
     fn unknown(&mut self, name: &str, offset: usize) {
         let what = match parse::nearest(name, OPTIONS.iter().map(|spec| spec.name)) {
             Some(near) => format!("there is no key `{name}`; perhaps `{near}`"),
-            None => format!(
-                "there is no key `{name}`; the keys are the long options of `corewire --help`"
-            ),
+            None => format!("there is no key `{name}`; the keys are the long options of `corewire --help`"),
         };
         self.problem(offset, what);
     }
 
     fn problem(&mut self, offset: usize, what: String) {
-        self.problems.push(Problem::File {
-            path: self.path.to_path_buf(),
-            line: Some(self.line(offset)),
-            what,
-        });
+        self.problems.push(Problem::File { path: self.path.to_path_buf(), line: Some(self.line(offset)), what });
     }
 
     fn line(&self, offset: usize) -> usize {
@@ -116,11 +91,7 @@ fn scalar(value: &DeValue<'_>) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.to_string()),
         DeValue::Integer(integer) => Some(show_integer(integer)),
-        DeValue::Float(_)
-        | DeValue::Boolean(_)
-        | DeValue::Datetime(_)
-        | DeValue::Array(_)
-        | DeValue::Table(_) => None,
+        DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => None,
     }
 }
 

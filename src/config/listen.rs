@@ -54,12 +54,10 @@ pub(super) fn tcp_addr(text: &str) -> Result<SocketAddr, String> {
         return Err(format!("`{port}` is not a port from 0 to 65535"));
     }
     match host {
-        "" | "*" => Err(format!(
-            "it names no host; write 0.0.0.0:{port} for every IPv4 address, [::]:{port} for every address"
-        )),
-        _ if host.contains(':') => Err(format!(
-            "an IPv6 address stands in brackets; perhaps [{host}]:{port}"
-        )),
+        "" | "*" => {
+            Err(format!("it names no host; write 0.0.0.0:{port} for every IPv4 address, [::]:{port} for every address"))
+        }
+        _ if host.contains(':') => Err(format!("an IPv6 address stands in brackets; perhaps [{host}]:{port}")),
         _ => resolve(host, text),
     }
 }
@@ -73,14 +71,10 @@ fn without_port(text: &str) -> String {
 }
 
 fn resolve(host: &str, text: &str) -> Result<SocketAddr, String> {
-    let found: Vec<SocketAddr> = text
-        .to_socket_addrs()
-        .map_err(|error| format!("the name `{host}` cannot be resolved: {error}"))?
-        .collect();
+    let found: Vec<SocketAddr> =
+        text.to_socket_addrs().map_err(|error| format!("the name `{host}` cannot be resolved: {error}"))?.collect();
     let preferred = found.iter().find(|addr| addr.is_ipv4()).or(found.first());
-    preferred
-        .copied()
-        .ok_or_else(|| format!("the name `{host}` has no address"))
+    preferred.copied().ok_or_else(|| format!("the name `{host}` has no address"))
 }
 
 fn unix_path(path: &str) -> Result<PathBuf, String> {
@@ -91,10 +85,7 @@ fn unix_path(path: &str) -> Result<PathBuf, String> {
     } else if path.contains('\0') {
         Err("the path after unix: contains a zero byte".to_owned())
     } else if path.len() > UNIX_PATH_BYTES_MAX {
-        Err(format!(
-            "the path has {} bytes; the kernel takes at most {UNIX_PATH_BYTES_MAX}",
-            path.len()
-        ))
+        Err(format!("the path has {} bytes; the kernel takes at most {UNIX_PATH_BYTES_MAX}", path.len()))
     } else {
         Ok(PathBuf::from(path))
     }
@@ -143,10 +134,7 @@ mod tests {
             ("unix:", "is empty"),
             ("unix:@name", "abstract"),
             (&long, "at most 107"),
-            (
-                "no-such-host.invalid:80",
-                "`no-such-host.invalid` cannot be resolved",
-            ),
+            ("no-such-host.invalid:80", "`no-such-host.invalid` cannot be resolved"),
         ];
         for (text, want) in cases {
             let got = text.parse::<ListenAddr>().expect_err(text);

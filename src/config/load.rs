@@ -45,11 +45,7 @@ impl Config {
         };
         let check_config = line.check_config;
         let loaded = load(line, &env, &read_file)?;
-        Ok(if check_config {
-            Invocation::Check(loaded)
-        } else {
-            Invocation::Run(loaded)
-        })
+        Ok(if check_config { Invocation::Check(loaded) } else { Invocation::Run(loaded) })
     }
 }
 
@@ -66,11 +62,7 @@ impl Loaded {
         let Some(wanted) = &self.config.cores else {
             return Ok(allowed.to_vec());
         };
-        let denied: Vec<usize> = wanted
-            .iter()
-            .copied()
-            .filter(|core| !allowed.contains(core))
-            .collect();
+        let denied: Vec<usize> = wanted.iter().copied().filter(|core| !allowed.contains(core)).collect();
         if denied.is_empty() {
             return Ok(wanted.clone());
         }
@@ -78,10 +70,7 @@ impl Loaded {
         Err(ConfigError::from(Problem::Value {
             option: "cores",
             source: self.source("cores").clone(),
-            what: format!(
-                "{noun} {} cannot be used by this process",
-                parse::show_cores(&denied)
-            ),
+            what: format!("{noun} {} cannot be used by this process", parse::show_cores(&denied)),
             expected: format!("cores among {}", parse::show_cores(allowed)),
         }))
     }
@@ -112,11 +101,7 @@ impl Sources {
 
 /// One text as the values of an option: a list where the option is repeatable.
 pub(super) fn split(spec: &OptionSpec, text: &str) -> Vec<String> {
-    if spec.repeatable {
-        text.split(',').map(|part| part.trim().to_owned()).collect()
-    } else {
-        vec![text.to_owned()]
-    }
+    if spec.repeatable { text.split(',').map(|part| part.trim().to_owned()).collect() } else { vec![text.to_owned()] }
 }
 
 fn load(
@@ -152,11 +137,7 @@ fn load(
     if !problems.is_empty() {
         return Err(ConfigError { problems });
     }
-    Ok(Loaded {
-        config: draft.config,
-        warnings,
-        sources,
-    })
+    Ok(Loaded { config: draft.config, warnings, sources })
 }
 
 fn take(given: &[(&'static str, Given)], spec: &OptionSpec) -> Option<Given> {
@@ -167,18 +148,14 @@ fn take(given: &[(&'static str, Given)], spec: &OptionSpec) -> Option<Given> {
 fn from_env(spec: &OptionSpec, env: &dyn Fn(&str) -> Option<String>) -> Option<Given> {
     let variable = spec.variable();
     let text = env(&variable).filter(|text| !text.is_empty())?;
-    Some(Given {
-        texts: split(spec, &text),
-        source: Source::Environment(variable),
-    })
+    Some(Given { texts: split(spec, &text), source: Source::Environment(variable) })
 }
 
 fn default(spec: &OptionSpec) -> Option<Given> {
     match spec.default {
-        Fallback::Value(text) | Fallback::Following(text, _) => Some(Given {
-            texts: split(spec, text),
-            source: Source::Default,
-        }),
+        Fallback::Value(text) | Fallback::Following(text, _) => {
+            Some(Given { texts: split(spec, text), source: Source::Default })
+        }
         Fallback::Unset(_) => None,
     }
 }
@@ -205,20 +182,12 @@ fn name_the_value(what: String, given: &Given) -> String {
 }
 
 /// The configuration file and who named it.
-fn config_path(
-    from_line: Option<PathBuf>,
-    env: &dyn Fn(&str) -> Option<String>,
-) -> Option<(PathBuf, Source)> {
+fn config_path(from_line: Option<PathBuf>, env: &dyn Fn(&str) -> Option<String>) -> Option<(PathBuf, Source)> {
     let from_env = || {
         let path = env(CONFIG_VARIABLE).filter(|path| !path.is_empty())?;
-        Some((
-            PathBuf::from(path),
-            Source::Environment(CONFIG_VARIABLE.to_owned()),
-        ))
+        Some((PathBuf::from(path), Source::Environment(CONFIG_VARIABLE.to_owned())))
     };
-    from_line
-        .map(|path| (path, Source::CommandLine))
-        .or_else(from_env)
+    from_line.map(|path| (path, Source::CommandLine)).or_else(from_env)
 }
 
 fn read_config(

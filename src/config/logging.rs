@@ -16,18 +16,13 @@ pub fn init(format: LogFormat, level: LogLevel) -> Result<(), TryInitError> {
     let registry = tracing_subscriber::registry().with(filter(level));
     match format {
         LogFormat::Text => {
-            let colour = io::stderr().is_terminal()
-                && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-            let layer = tracing_subscriber::fmt::layer()
-                .with_writer(io::stderr)
-                .with_ansi(colour);
+            let colour =
+                io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+            let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(colour);
             registry.with(layer).try_init()
         }
         LogFormat::Json => {
-            let layer = tracing_subscriber::fmt::layer()
-                .json()
-                .flatten_event(true)
-                .with_writer(io::stderr);
+            let layer = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(io::stderr);
             registry.with(layer).try_init()
         }
     }
@@ -45,9 +40,7 @@ fn filter(level: LogLevel) -> Targets {
         LogLevel::Trace => LevelFilter::TRACE,
         _ => ours.min(LevelFilter::WARN),
     };
-    Targets::new()
-        .with_target("corewire", ours)
-        .with_default(theirs)
+    Targets::new().with_target("corewire", ours).with_default(theirs)
 }
 
 #[cfg(test)]

@@ -41,10 +41,7 @@ pub struct OptionSpec {
 impl OptionSpec {
     /// Name of the variable: `COREWIRE_MAX_MESSAGE_BYTES`.
     pub fn variable(&self) -> String {
-        format!(
-            "COREWIRE_{}",
-            self.name.replace('-', "_").to_ascii_uppercase()
-        )
+        format!("COREWIRE_{}", self.name.replace('-', "_").to_ascii_uppercase())
     }
 }
 
@@ -121,28 +118,18 @@ impl Accepts {
             Self::Size(_) => format!("bytes, {}", self.range()),
             Self::Count(..) => self.range(),
             Self::Span(..) => format!("duration, {}", self.range()),
-            Self::Word(words) => words
-                .iter()
-                .map(|word| format!("`{word}`"))
-                .collect::<Vec<_>>()
-                .join(", "),
+            Self::Word(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),
             Self::Form(form) => (*form).to_owned(),
         }
     }
 
     fn range(&self) -> String {
         let (low, high, zero) = match self {
-            Self::Size(range) => (
-                parse::show_size(*range.start()),
-                parse::show_size(*range.end()),
-                None,
-            ),
+            Self::Size(range) => (parse::show_size(*range.start()), parse::show_size(*range.end()), None),
             Self::Count(range, zero) => (range.start().to_string(), range.end().to_string(), *zero),
-            Self::Span(range, zero) => (
-                parse::show_duration(*range.start()),
-                parse::show_duration(*range.end()),
-                *zero,
-            ),
+            Self::Span(range, zero) => {
+                (parse::show_duration(*range.start()), parse::show_duration(*range.end()), *zero)
+            }
             Self::Word(_) | Self::Form(_) => return String::new(),
         };
         match zero {
@@ -223,12 +210,7 @@ impl Draft {
             log: LogFormat::Text,
             log_level: LogLevel::Info,
         };
-        Self {
-            config,
-            tls_cert: None,
-            tls_key: None,
-            tls_client_ca: None,
-        }
+        Self { config, tls_cert: None, tls_key: None, tls_client_ca: None }
     }
 }
 
@@ -241,10 +223,7 @@ pub(super) struct Input<'a> {
 
 impl<'a> Input<'a> {
     pub(super) fn new(spec: &'static OptionSpec, texts: &'a [String]) -> Self {
-        Self {
-            accepts: &spec.accepts,
-            texts,
-        }
+        Self { accepts: &spec.accepts, texts }
     }
 
     fn one(&self) -> Result<&'a str, String> {
@@ -266,16 +245,12 @@ impl<'a> Input<'a> {
     }
 
     fn size(&self) -> Result<usize, String> {
-        let Accepts::Size(range) = self.accepts else {
-            unreachable!("the table says that it is a size")
-        };
+        let Accepts::Size(range) = self.accepts else { unreachable!("the table says that it is a size") };
         parse::size(self.one()?, range)
     }
 
     fn count(&self) -> Result<u64, String> {
-        let Accepts::Count(range, zero) = self.accepts else {
-            unreachable!("the table says that it is a count")
-        };
+        let Accepts::Count(range, zero) = self.accepts else { unreachable!("the table says that it is a count") };
         match self.one()? {
             "0" if zero.is_some() => Ok(0),
             text => parse::count(text, range),
@@ -283,25 +258,21 @@ impl<'a> Input<'a> {
     }
 
     fn span(&self) -> Result<Duration, String> {
-        let Accepts::Span(range, zero) = self.accepts else {
-            unreachable!("the table says that it is a duration")
-        };
+        let Accepts::Span(range, zero) = self.accepts else { unreachable!("the table says that it is a duration") };
         parse::duration(self.one()?, range, zero.is_some())
     }
 
     /// The value at the place of the word in the table.
     fn word<T: Copy>(&self, values: &[T]) -> Result<T, String> {
-        let Accepts::Word(words) = self.accepts else {
-            unreachable!("the table says that it is a word")
-        };
+        let Accepts::Word(words) = self.accepts else { unreachable!("the table says that it is a word") };
         let text = self.one()?;
         let place = words.iter().position(|word| *word == text);
-        place
-            .and_then(|place| values.get(place).copied())
-            .ok_or_else(|| match parse::nearest(text, words.iter().copied()) {
+        place.and_then(|place| values.get(place).copied()).ok_or_else(|| {
+            match parse::nearest(text, words.iter().copied()) {
                 Some(near) => format!("`{text}` is not known; perhaps {near}"),
                 None => format!("`{text}` is not known"),
-            })
+            }
+        })
     }
 }
 
@@ -343,9 +314,7 @@ impl Shown {
             Some(Accepts::Word(words)) => *words,
             _ => &[],
         };
-        place
-            .and_then(|place| words.get(place))
-            .map_or(Self::Unset, Self::text)
+        place.and_then(|place| words.get(place)).map_or(Self::Unset, Self::text)
     }
 }
 

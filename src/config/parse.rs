@@ -26,12 +26,9 @@ pub(super) fn size(text: &str, range: &RangeInclusive<u64>) -> Result<usize, Str
         _ => return Err(not_a("size", text)),
     };
     let bytes = number(digits).ok_or_else(|| not_a("size", text))?;
-    let bytes = bytes
-        .checked_mul(1 << shift)
-        .ok_or_else(|| format!("`{text}` is larger than any size"))?;
+    let bytes = bytes.checked_mul(1 << shift).ok_or_else(|| format!("`{text}` is larger than any size"))?;
     within(bytes, range, text, show_size).and_then(|bytes| {
-        usize::try_from(bytes)
-            .map_err(|_| format!("`{text}` is larger than this machine can address"))
+        usize::try_from(bytes).map_err(|_| format!("`{text}` is larger than this machine can address"))
     })
 }
 
@@ -54,22 +51,14 @@ pub(super) fn count(text: &str, range: &RangeInclusive<u64>) -> Result<u64, Stri
         "M" => 1_000_000,
         _ => return Err(not_a("count", text)),
     };
-    let count = number(digits)
-        .and_then(|n| n.checked_mul(factor))
-        .ok_or_else(|| not_a("count", text))?;
+    let count = number(digits).and_then(|n| n.checked_mul(factor)).ok_or_else(|| not_a("count", text))?;
     within(count, range, text, |n| n.to_string())
 }
 
 /// A span of time: `500ms`, `10s`, `5m`, `1h 30m`. Only `0` may do without a unit.
-pub(super) fn duration(
-    text: &str,
-    range: &RangeInclusive<Duration>,
-    zero_allowed: bool,
-) -> Result<Duration, String> {
+pub(super) fn duration(text: &str, range: &RangeInclusive<Duration>, zero_allowed: bool) -> Result<Duration, String> {
     if text.bytes().all(|b| b.is_ascii_digit()) && number(text).is_some_and(|n| n > 0) {
-        return Err(format!(
-            "`{text}` has no unit; write {text}s for seconds or {text}ms"
-        ));
+        return Err(format!("`{text}` has no unit; write {text}s for seconds or {text}ms"));
     }
     let span = humantime::parse_duration(text).map_err(|_| not_a("duration", text))?;
     if span.is_zero() && zero_allowed {
@@ -80,11 +69,7 @@ pub(super) fn duration(
 
 /// How [`duration`] is written back.
 pub(super) fn show_duration(span: Duration) -> String {
-    if span.is_zero() {
-        "0".to_owned()
-    } else {
-        humantime::format_duration(span).to_string()
-    }
+    if span.is_zero() { "0".to_owned() } else { humantime::format_duration(span).to_string() }
 }
 
 /// CPU numbers: `0-3,6`. Ascending when it returns.
@@ -140,14 +125,10 @@ pub(super) fn origin(text: &str) -> Result<String, String> {
         return Err(format!("`{text}` has no scheme; perhaps https://{text}"));
     };
     if host.contains('*') {
-        return Err(format!(
-            "`{text}`: patterns are not supported; name each origin, or '*' for all"
-        ));
+        return Err(format!("`{text}`: patterns are not supported; name each origin, or '*' for all"));
     }
     if let Some((host, _)) = host.split_once(['/', '?', '#']) {
-        return Err(format!(
-            "`{text}` has a path; an origin ends after the host: {scheme}://{host}"
-        ));
+        return Err(format!("`{text}` has a path; an origin ends after the host: {scheme}://{host}"));
     }
     let plausible = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b);
     if scheme.is_empty() || host.is_empty() || !host.bytes().all(plausible) {
@@ -167,25 +148,19 @@ pub(super) fn network(text: &str) -> Result<IpNet, String> {
     if let Ok(addr) = text.parse::<IpAddr>() {
         return Ok(IpNet::from(addr));
     }
-    let net: IpNet = text
-        .parse()
-        .map_err(|_| format!("`{text}` is neither an address nor a network"))?;
+    let net: IpNet = text.parse().map_err(|_| format!("`{text}` is neither an address nor a network"))?;
     if net == net.trunc() {
         Ok(net)
     } else {
-        Err(format!(
-            "`{text}` has bits outside its mask; perhaps {}",
-            net.trunc()
-        ))
+        Err(format!("`{text}` has bits outside its mask; perhaps {}", net.trunc()))
     }
 }
 
 /// The known name that `typed` was probably meant to be.
 pub(super) fn nearest<'a>(typed: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let typed = typed.replace('_', "-").to_ascii_lowercase();
-    let (distance, name) = known
-        .map(|name| (edit_distance(&typed, name), name))
-        .min_by_key(|(distance, _)| *distance)?;
+    let (distance, name) =
+        known.map(|name| (edit_distance(&typed, name), name)).min_by_key(|(distance, _)| *distance)?;
     (distance <= 1 + name.len() / 4).then_some(name)
 }
 
@@ -205,10 +180,7 @@ fn edit_distance(a: &str, b: &str) -> usize {
 }
 
 fn split_unit(text: &str) -> (&str, &str) {
-    let digits_len = text
-        .bytes()
-        .take_while(|b| b.is_ascii_digit() || *b == b'_')
-        .count();
+    let digits_len = text.bytes().take_while(|b| b.is_ascii_digit() || *b == b'_').count();
     let (digits, unit) = text.split_at(digits_len);
     (digits, unit.trim_start())
 }
@@ -281,34 +253,15 @@ mod tests {
         for &(text, want) in cases {
             assert_eq!(size(text, &ANY).ok(), want, "{text}");
         }
-        assert!(
-            size("124", &(125..=200))
-                .expect_err("below")
-                .contains("less than 125")
-        );
-        assert!(
-            size("1k", &(125..=200))
-                .expect_err("above")
-                .contains("more than 200")
-        );
+        assert!(size("124", &(125..=200)).expect_err("below").contains("less than 125"));
+        assert!(size("1k", &(125..=200)).expect_err("above").contains("more than 200"));
         assert!(size("16MB", &ANY).expect_err("ambiguous").contains("16MiB"));
         assert!(size("16kB", &ANY).expect_err("ambiguous").contains("16KiB"));
     }
 
     #[test]
     fn sizes_are_shown_as_they_are_read() {
-        for bytes in [
-            0,
-            1,
-            125,
-            1023,
-            1024,
-            1025,
-            65_536,
-            1 << 20,
-            3 << 29,
-            4 << 30,
-        ] {
+        for bytes in [0, 1, 125, 1023, 1024, 1025, 65_536, 1 << 20, 3 << 29, 4 << 30] {
             assert_eq!(size(&show_size(bytes), &ANY), Ok(bytes as usize));
         }
     }
@@ -383,12 +336,7 @@ mod tests {
 
     #[test]
     fn modes() {
-        for (text, want) in [
-            ("660", Some(0o660)),
-            ("0660", Some(0o660)),
-            ("0o600", Some(0o600)),
-            ("0", Some(0)),
-        ] {
+        for (text, want) in [("660", Some(0o660)), ("0660", Some(0o660)), ("0o600", Some(0o600)), ("0", Some(0))] {
             assert_eq!(mode(text).ok(), want, "{text}");
         }
         for text in ["1777", "680", "rw", "", "+66", "-1"] {
@@ -423,18 +371,10 @@ mod tests {
 
     #[test]
     fn networks() {
-        for (text, want) in [
-            ("10.0.0.0/8", "10.0.0.0/8"),
-            ("127.0.0.1", "127.0.0.1/32"),
-            ("fd00::/8", "fd00::/8"),
-        ] {
+        for (text, want) in [("10.0.0.0/8", "10.0.0.0/8"), ("127.0.0.1", "127.0.0.1/32"), ("fd00::/8", "fd00::/8")] {
             assert_eq!(network(text).expect(text).to_string(), want);
         }
-        assert!(
-            network("10.0.0.1/8")
-                .expect_err("bits")
-                .contains("10.0.0.0/8")
-        );
+        assert!(network("10.0.0.1/8").expect_err("bits").contains("10.0.0.0/8"));
         assert!(network("10.0.0.0/33").is_err());
         assert!(network("proxy").is_err());
     }

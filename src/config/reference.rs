@@ -11,8 +11,7 @@ use super::options::{OPTIONS, OptionSpec};
 use super::{Config, Invocation, Loaded};
 
 const EXAMPLE: &str = include_str!("../../examples/corewire.toml");
-const BEGIN: &str =
-    "<!-- options: made from src/config/options/table.rs by UPDATE_DOCS=1 cargo test -->\n";
+const BEGIN: &str = "<!-- options: made from src/config/options/table.rs by UPDATE_DOCS=1 cargo test -->\n";
 const END: &str = "<!-- end of options -->\n";
 
 /// The options as Markdown, a table per group.
@@ -29,15 +28,10 @@ fn reference() -> String {
     text
 }
 
-const HEAD: &str =
-    "| option | key | variable | default | unit and range | meaning |\n|---|---|---|---|---|---|\n";
+const HEAD: &str = "| option | key | variable | default | unit and range | meaning |\n|---|---|---|---|---|---|\n";
 
 fn row(spec: &OptionSpec) -> String {
-    let repeat = if spec.repeatable {
-        "; may be repeated"
-    } else {
-        ""
-    };
+    let repeat = if spec.repeatable { "; may be repeated" } else { "" };
     let mut meaning = format!("{}{repeat}.", spec.help);
     if !spec.more.is_empty() {
         let _ = write!(meaning, " {}", spec.more);
@@ -63,13 +57,9 @@ fn the_reference_is_that_of_the_table() {
     let (found, after) = rest.split_once(END).expect("the end of the options");
     let want = reference();
     if std::env::var_os("UPDATE_DOCS").is_some() {
-        fs::write(&path, format!("{before}{BEGIN}{want}{END}{after}"))
-            .expect("docs/CONFIGURATION.md");
+        fs::write(&path, format!("{before}{BEGIN}{want}{END}{after}")).expect("docs/CONFIGURATION.md");
     } else {
-        assert!(
-            found == want,
-            "docs/CONFIGURATION.md is behind the table: UPDATE_DOCS=1 cargo test mends it"
-        );
+        assert!(found == want, "docs/CONFIGURATION.md is behind the table: UPDATE_DOCS=1 cargo test mends it");
     }
 }
 
@@ -77,12 +67,10 @@ fn the_reference_is_that_of_the_table() {
 fn load(text: &str) -> Loaded {
     let args = ["corewire", "--config", "corewire.toml"].map(OsString::from);
     let read_file = |path: &Path| -> io::Result<String> {
-        Ok(
-            match path.extension().and_then(|extension| extension.to_str()) {
-                Some("toml") => text.to_owned(),
-                _ => "-----BEGIN CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\n".to_owned(),
-            },
-        )
+        Ok(match path.extension().and_then(|extension| extension.to_str()) {
+            Some("toml") => text.to_owned(),
+            _ => "-----BEGIN CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\n".to_owned(),
+        })
     };
     match Config::from_sources(args.into_iter(), |_| None, read_file) {
         Ok(Invocation::Run(loaded)) => loaded,
@@ -95,10 +83,7 @@ fn load(text: &str) -> Loaded {
 fn the_example_as_it_is_changes_nothing() {
     let loaded = load(EXAMPLE);
     assert_eq!(loaded.warnings, [""; 0]);
-    assert_eq!(
-        format!("{:?}", loaded.config),
-        format!("{:?}", Config::default())
-    );
+    assert_eq!(format!("{:?}", loaded.config), format!("{:?}", Config::default()));
 }
 
 #[test]
@@ -114,10 +99,6 @@ fn every_option_stands_in_the_example_and_what_is_commented_out_works_too() {
     let loaded = load(&uncommented);
     assert_eq!(loaded.warnings, [""; 0]);
     for spec in OPTIONS {
-        assert!(
-            loaded.source(spec.name).is_given(),
-            "{} is not in the example",
-            spec.name
-        );
+        assert!(loaded.source(spec.name).is_given(), "{} is not in the example", spec.name);
     }
 }

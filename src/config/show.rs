@@ -23,19 +23,9 @@ impl Loaded {
             }
             let source = self.source(spec.name);
             let _ = match (spec.get)(&self.config) {
-                Shown::Unset => writeln!(
-                    text,
-                    "# {} is not set: {}",
-                    spec.name,
-                    spec.default.describe()
-                ),
+                Shown::Unset => writeln!(text, "# {} is not set: {}", spec.name, spec.default.describe()),
                 Shown::List(values) if values.is_empty() => {
-                    writeln!(
-                        text,
-                        "# {} is not set: {}",
-                        spec.name,
-                        spec.default.describe()
-                    )
+                    writeln!(text, "# {} is not set: {}", spec.name, spec.default.describe())
                 }
                 Shown::Text(value) => {
                     writeln!(text, "{} = {}  # {source}", spec.name, quoted(&value))

@@ -32,27 +32,11 @@ pub(super) fn render(exposed: &Exposed<'_>) -> String {
 }
 
 fn render_server(text: &mut Text, exposed: &Exposed<'_>) {
-    text.family(
-        "corewire_build_info",
-        Kind::Gauge,
-        "What was built; always 1.",
-    );
-    text.series(
-        "corewire_build_info",
-        &[("version", &exposed.build.version)],
-        &1,
-    );
+    text.family("corewire_build_info", Kind::Gauge, "What was built; always 1.");
+    text.series("corewire_build_info", &[("version", &exposed.build.version)], &1);
 
-    let uptime = exposed
-        .now
-        .duration_since(exposed.started_at)
-        .unwrap_or_default();
-    text.single(
-        "corewire_uptime_seconds",
-        Kind::Gauge,
-        "Time since the server started.",
-        &uptime.as_secs_f64(),
-    );
+    let uptime = exposed.now.duration_since(exposed.started_at).unwrap_or_default();
+    text.single("corewire_uptime_seconds", Kind::Gauge, "Time since the server started.", &uptime.as_secs_f64());
 
     let draining = u8::from(exposed.is_draining);
     text.single(
@@ -65,10 +49,8 @@ fn render_server(text: &mut Text, exposed: &Exposed<'_>) {
 
 /// Turns shards × figures into families × (members × cores): the format wants a family's lines in one piece.
 fn render_shards(text: &mut Text, shards: &[CoreMetrics]) {
-    let columns: Vec<(usize, Vec<Sample>)> = shards
-        .iter()
-        .map(|shard| (shard.core, shard.metrics.samples().collect()))
-        .collect();
+    let columns: Vec<(usize, Vec<Sample>)> =
+        shards.iter().map(|shard| (shard.core, shard.metrics.samples().collect())).collect();
     let Some((_, rows)) = columns.first() else {
         return;
     };
@@ -82,9 +64,7 @@ fn render_shards(text: &mut Text, shards: &[CoreMetrics]) {
         for (core, samples) in &columns {
             let value = &samples[index].value;
             match &row.label {
-                Some((label, member)) => {
-                    text.series(&name, &[("core", core), (*label, member)], value)
-                }
+                Some((label, member)) => text.series(&name, &[("core", core), (*label, member)], value),
                 None => text.series(&name, &[("core", core)], value),
             }
         }
@@ -94,36 +74,16 @@ fn render_shards(text: &mut Text, shards: &[CoreMetrics]) {
 fn render_process(text: &mut Text, process: &ProcessFigures) {
     let seconds = |span: Duration| span.as_secs_f64();
     if let Some(count) = process.open_fds {
-        text.single(
-            "process_open_fds",
-            Kind::Gauge,
-            "Open file descriptors.",
-            &count,
-        );
+        text.single("process_open_fds", Kind::Gauge, "Open file descriptors.", &count);
     }
     if let Some(count) = process.max_fds {
-        text.single(
-            "process_max_fds",
-            Kind::Gauge,
-            "Most file descriptors that may be open.",
-            &count,
-        );
+        text.single("process_max_fds", Kind::Gauge, "Most file descriptors that may be open.", &count);
     }
     if let Some(bytes) = process.resident_bytes {
-        text.single(
-            "process_resident_memory_bytes",
-            Kind::Gauge,
-            "Resident memory in bytes.",
-            &bytes,
-        );
+        text.single("process_resident_memory_bytes", Kind::Gauge, "Resident memory in bytes.", &bytes);
     }
     if let Some(span) = process.cpu_time.map(seconds) {
-        text.single(
-            "process_cpu_seconds_total",
-            Kind::Counter,
-            "User and system CPU time in seconds.",
-            &span,
-        );
+        text.single("process_cpu_seconds_total", Kind::Counter, "User and system CPU time in seconds.", &span);
     }
     if let Some(moment) = process.started_at.map(seconds) {
         let help = "Start of the process in seconds since the Unix epoch.";
@@ -165,10 +125,7 @@ impl Text {
 }
 
 fn escape_label(content: &str) -> String {
-    content
-        .replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n")
+    content.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 /// About what four cores take.

@@ -65,9 +65,7 @@ pub enum ControlError {
         addr: SocketAddr,
     },
     /// The process may not listen there.
-    #[error(
-        "no permission to listen on the admin address {addr}; ports below 1024 need CAP_NET_BIND_SERVICE"
-    )]
+    #[error("no permission to listen on the admin address {addr}; ports below 1024 need CAP_NET_BIND_SERVICE")]
     PermissionDenied {
         /// The address.
         addr: SocketAddr,

@@ -90,9 +90,7 @@ mod tests {
     #[test]
     fn another_descriptor_is_counted() {
         let before = open_fds().expect("open_fds");
-        let held: Vec<_> = (0..50)
-            .map(|_| fs::File::open("/dev/null").expect("/dev/null"))
-            .collect();
+        let held: Vec<_> = (0..50).map(|_| fs::File::open("/dev/null").expect("/dev/null")).collect();
         let during = open_fds().expect("open_fds");
         drop(held);
         // Other tests open and close files at the same time.

@@ -47,10 +47,7 @@ impl ControlHandle {
 }
 
 /// Binds the listener, so that an address that cannot be had is told here, and starts the thread.
-pub fn start(
-    options: ControlOptions,
-    source: Arc<dyn ControlSource>,
-) -> Result<ControlHandle, ControlError> {
+pub fn start(options: ControlOptions, source: Arc<dyn ControlSource>) -> Result<ControlHandle, ControlError> {
     start_with(options, source, PATIENCE)
 }
 
@@ -72,26 +69,15 @@ fn start_with(
 ) -> Result<ControlHandle, ControlError> {
     let addr = options.addr;
     let (listener, local_addr) = bind(addr).map_err(|error| ControlError::bind(addr, error))?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(ControlError::Thread)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ControlError::Thread)?;
     let (stop, stopped) = watch::channel(false);
-    let service = Service {
-        router: routes(source),
-        stopped,
-        patience,
-    };
+    let service = Service { router: routes(source), stopped, patience };
     let thread = thread::Builder::new()
         .name("corewire-control".to_owned())
         .spawn(move || runtime.block_on(run(listener, service)))
         .map_err(ControlError::Thread)?;
     tracing::info!(addr = %local_addr, "admin listener is up");
-    Ok(ControlHandle {
-        local_addr,
-        stop,
-        thread,
-    })
+    Ok(ControlHandle { local_addr, stop, thread })
 }
 
 fn bind(addr: SocketAddr) -> io::Result<(std::net::TcpListener, SocketAddr)> {
@@ -158,10 +144,7 @@ struct Service {
 impl Service {
     async fn serve(mut self, stream: TcpStream) {
         // For a client that sends a request and then does not read the reply. Without it the connection still works.
-        let _ = rustix::net::sockopt::set_tcp_user_timeout(
-            &stream,
-            self.patience.write.as_millis() as u32,
-        );
+        let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, self.patience.write.as_millis() as u32);
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.patience.head)
@@ -209,11 +192,7 @@ async fn metrics(State(source): State<Arc<dyn ControlSource>>) -> impl IntoRespo
 }
 
 async fn readiness(State(source): State<Arc<dyn ControlSource>>) -> (StatusCode, &'static str) {
-    if source.is_draining() {
-        (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
-    } else {
-        (StatusCode::OK, "ready\n")
-    }
+    if source.is_draining() { (StatusCode::SERVICE_UNAVAILABLE, "draining\n") } else { (StatusCode::OK, "ready\n") }
 }
 
 async fn not_found(uri: Uri) -> Result<Response, Infallible> {
@@ -230,11 +209,8 @@ GET /readyz   200 while new clients are welcome, 503 while the server drains
 ";
 
 /// The time for a head is above Prometheus's default interval of a minute, so that a scraper keeps its connection.
-const PATIENCE: Patience = Patience {
-    head: Duration::from_secs(75),
-    write: Duration::from_secs(30),
-    stop: Duration::from_secs(1),
-};
+const PATIENCE: Patience =
+    Patience { head: Duration::from_secs(75), write: Duration::from_secs(30), stop: Duration::from_secs(1) };
 /// Largest request head; hyper takes no less than 8 KiB.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 /// Most admin connections at a time; the next ones wait in the backlog.

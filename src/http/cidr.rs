@@ -29,12 +29,8 @@ impl Cidr {
     /// Whether the address belongs to this network.
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.network, address.to_canonical()) {
-            (IpAddr::V4(network), IpAddr::V4(address)) => {
-                mask_v4(address, self.prefix_len) == network
-            }
-            (IpAddr::V6(network), IpAddr::V6(address)) => {
-                mask_v6(address, self.prefix_len) == network
-            }
+            (IpAddr::V4(network), IpAddr::V4(address)) => mask_v4(address, self.prefix_len) == network,
+            (IpAddr::V6(network), IpAddr::V6(address)) => mask_v6(address, self.prefix_len) == network,
             (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
         }
     }
@@ -45,14 +41,8 @@ impl Cidr {
             (IpAddr::V6(_), IpAddr::V4(inner)) if prefix_len >= MAPPED_PREFIX_LEN => {
                 Self::new(IpAddr::V4(inner), prefix_len - MAPPED_PREFIX_LEN)
             }
-            (IpAddr::V4(v4), _) => Self {
-                network: IpAddr::V4(mask_v4(v4, prefix_len)),
-                prefix_len,
-            },
-            (IpAddr::V6(v6), _) => Self {
-                network: IpAddr::V6(mask_v6(v6, prefix_len)),
-                prefix_len,
-            },
+            (IpAddr::V4(v4), _) => Self { network: IpAddr::V4(mask_v4(v4, prefix_len)), prefix_len },
+            (IpAddr::V6(v6), _) => Self { network: IpAddr::V6(mask_v6(v6, prefix_len)), prefix_len },
         }
     }
 }
@@ -66,9 +56,7 @@ impl FromStr for Cidr {
             Some((address, prefix)) => (address, Some(prefix)),
             None => (text, None),
         };
-        let address: IpAddr = address
-            .parse()
-            .map_err(|_| CidrError::Address(address.into()))?;
+        let address: IpAddr = address.parse().map_err(|_| CidrError::Address(address.into()))?;
         let prefix_len_max = if address.is_ipv4() { 32 } else { 128 };
         let prefix_len = match prefix {
             None => prefix_len_max,
@@ -88,25 +76,17 @@ impl std::fmt::Display for Cidr {
 
 /// Digits only: `u8::from_str` alone would also take `+8`.
 fn parse_prefix_len(text: &str) -> Option<u8> {
-    if text.bytes().all(|byte| byte.is_ascii_digit()) {
-        text.parse().ok()
-    } else {
-        None
-    }
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
 fn mask_v4(address: Ipv4Addr, prefix_len: u8) -> Ipv4Addr {
     // A shift by the whole width has no result: a prefix of no bits keeps no bits.
-    let mask = u32::MAX
-        .checked_shl(32 - u32::from(prefix_len))
-        .unwrap_or(0);
+    let mask = u32::MAX.checked_shl(32 - u32::from(prefix_len)).unwrap_or(0);
     Ipv4Addr::from_bits(address.to_bits() & mask)
 }
 
 fn mask_v6(address: Ipv6Addr, prefix_len: u8) -> Ipv6Addr {
-    let mask = u128::MAX
-        .checked_shl(128 - u32::from(prefix_len))
-        .unwrap_or(0);
+    let mask = u128::MAX.checked_shl(128 - u32::from(prefix_len)).unwrap_or(0);
     Ipv6Addr::from_bits(address.to_bits() & mask)
 }
 
@@ -120,49 +100,23 @@ mod tests {
     #[test]
     fn members_and_strangers() {
         let cases: &[(&str, &[&str], &[&str])] = &[
-            (
-                "10.0.0.0/8",
-                &["10.0.0.0", "10.255.255.255", "::ffff:10.1.2.3"],
-                &["11.0.0.0", "9.255.255.255", "::1"],
-            ),
+            ("10.0.0.0/8", &["10.0.0.0", "10.255.255.255", "::ffff:10.1.2.3"], &["11.0.0.0", "9.255.255.255", "::1"]),
             ("10.0.0.1/8", &["10.9.9.9"], &["11.0.0.1"]),
             ("0.0.0.0/0", &["1.2.3.4", "255.255.255.255"], &["::1"]),
-            (
-                "192.0.2.7",
-                &["192.0.2.7", "::ffff:192.0.2.7"],
-                &["192.0.2.6", "192.0.2.8"],
-            ),
-            (
-                "192.0.2.6/31",
-                &["192.0.2.6", "192.0.2.7"],
-                &["192.0.2.5", "192.0.2.8"],
-            ),
+            ("192.0.2.7", &["192.0.2.7", "::ffff:192.0.2.7"], &["192.0.2.6", "192.0.2.8"]),
+            ("192.0.2.6/31", &["192.0.2.6", "192.0.2.7"], &["192.0.2.5", "192.0.2.8"]),
             ("::1", &["::1"], &["::2", "127.0.0.1"]),
             ("fd00::/8", &["fd00::1", "fdff::"], &["fe00::1", "fc00::1"]),
-            (
-                "::/0",
-                &["::1", "2001:db8::1"],
-                &["10.0.0.1", "::ffff:10.0.0.1"],
-            ),
-            (
-                "::ffff:10.0.0.0/104",
-                &["10.1.2.3", "::ffff:10.1.2.3"],
-                &["11.0.0.1"],
-            ),
+            ("::/0", &["::1", "2001:db8::1"], &["10.0.0.1", "::ffff:10.0.0.1"]),
+            ("::ffff:10.0.0.0/104", &["10.1.2.3", "::ffff:10.1.2.3"], &["11.0.0.1"]),
         ];
         for &(network, members, strangers) in cases {
             let network: Cidr = network.parse().unwrap();
             for member in members {
-                assert!(
-                    network.contains(member.parse().unwrap()),
-                    "{network} has {member}"
-                );
+                assert!(network.contains(member.parse().unwrap()), "{network} has {member}");
             }
             for stranger in strangers {
-                assert!(
-                    !network.contains(stranger.parse().unwrap()),
-                    "{network} has not {stranger}"
-                );
+                assert!(!network.contains(stranger.parse().unwrap()), "{network} has not {stranger}");
             }
         }
     }
@@ -172,23 +126,15 @@ mod tests {
         for prefix_len in 1..=32 {
             let network = Cidr::new(IpAddr::V4(Ipv4Addr::from_bits(0)), prefix_len);
             let last = ((1u64 << (32 - prefix_len)) - 1) as u32;
+            assert!(network.contains(IpAddr::V4(Ipv4Addr::from_bits(last))), "{network}");
             assert!(
-                network.contains(IpAddr::V4(Ipv4Addr::from_bits(last))),
-                "{network}"
-            );
-            assert!(
-                !network.contains(IpAddr::V4(Ipv4Addr::from_bits(
-                    last.wrapping_add(1).max(1 << (32 - prefix_len))
-                ))),
+                !network.contains(IpAddr::V4(Ipv4Addr::from_bits(last.wrapping_add(1).max(1 << (32 - prefix_len))))),
                 "{network}"
             );
         }
         for prefix_len in 1..=128u8 {
             let network = Cidr::new(IpAddr::V6(Ipv6Addr::from_bits(0)), prefix_len);
-            assert!(
-                !network.contains(IpAddr::V6(Ipv6Addr::from_bits(1 << (128 - prefix_len)))),
-                "{network}"
-            );
+            assert!(!network.contains(IpAddr::V6(Ipv6Addr::from_bits(1 << (128 - prefix_len)))), "{network}");
         }
     }
 

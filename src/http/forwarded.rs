@@ -11,16 +11,9 @@ use super::Cidr;
 /// are the values of all `X-Forwarded-For` header fields in the order of the head. An entry that is no address ends
 /// the walk: the last address that can be believed is the answer. Addresses come back with IPv4-mapped IPv6 written
 /// as IPv4.
-pub fn client_address<'v>(
-    peer: IpAddr,
-    trusted: &[Cidr],
-    values: impl DoubleEndedIterator<Item = &'v [u8]>,
-) -> IpAddr {
+pub fn client_address<'v>(peer: IpAddr, trusted: &[Cidr], values: impl DoubleEndedIterator<Item = &'v [u8]>) -> IpAddr {
     let mut believed = peer.to_canonical();
-    for entry in values
-        .rev()
-        .flat_map(|value| value.rsplit(|&byte| byte == b','))
-    {
+    for entry in values.rev().flat_map(|value| value.rsplit(|&byte| byte == b',')) {
         if !trusted.iter().any(|network| network.contains(believed)) {
             break;
         }
@@ -35,15 +28,10 @@ pub fn client_address<'v>(
 /// An address with or without a port; IPv6 with or without brackets.
 fn parse_entry(entry: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(entry).ok()?.trim_matches([' ', '\t']);
-    let bare = text
-        .strip_prefix('[')
-        .and_then(|text| text.strip_suffix(']'));
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
     let address = match bare {
         Some(v6) => IpAddr::V6(v6.parse().ok()?),
-        None => text
-            .parse()
-            .or_else(|_| text.parse::<SocketAddr>().map(|socket| socket.ip()))
-            .ok()?,
+        None => text.parse().or_else(|_| text.parse::<SocketAddr>().map(|socket| socket.ip())).ok()?,
     };
     Some(address.to_canonical())
 }
@@ -94,11 +82,7 @@ mod tests {
         ];
         let trusted = ["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
         for &(peer, values, want) in cases {
-            let got = client_address(
-                peer.parse().unwrap(),
-                &trusted,
-                values.iter().map(|value| value.as_bytes()),
-            );
+            let got = client_address(peer.parse().unwrap(), &trusted, values.iter().map(|value| value.as_bytes()));
             assert_eq!(got, want.parse::<IpAddr>().unwrap(), "{peer} {values:?}");
         }
     }
@@ -106,9 +90,6 @@ mod tests {
     #[test]
     fn without_trust_nothing_is_read() {
         let peer = "10.0.0.1".parse().unwrap();
-        assert_eq!(
-            client_address(peer, &[], [&b"192.0.2.1"[..]].into_iter()),
-            peer
-        );
+        assert_eq!(client_address(peer, &[], [&b"192.0.2.1"[..]].into_iter()), peer);
     }
 }

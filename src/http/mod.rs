@@ -11,9 +11,7 @@ mod response;
 pub use cidr::{Cidr, CidrError};
 pub use forwarded::client_address;
 pub use query::QueryParams;
-pub use request::{
-    HEADERS_MAX, HeadError, HeadLimits, HeadPart, HeadScratch, Parsed, RequestHead, parse_request,
-};
+pub use request::{HEADERS_MAX, HeadError, HeadLimits, HeadPart, HeadScratch, Parsed, RequestHead, parse_request};
 pub use response::{InvalidHeader, Response, reason_phrase};
 
 pub(crate) use response::{check_header, is_token_byte};

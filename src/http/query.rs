@@ -90,10 +90,7 @@ mod tests {
         ];
         for &(query, want) in cases {
             let got: Vec<_> = QueryParams::new(query).collect();
-            let want: Vec<_> = want
-                .iter()
-                .map(|&(name, value)| (Cow::from(name), Cow::from(value)))
-                .collect();
+            let want: Vec<_> = want.iter().map(|&(name, value)| (Cow::from(name), Cow::from(value))).collect();
             assert_eq!(got, want, "{query:?}");
         }
     }
@@ -101,8 +98,7 @@ mod tests {
     #[test]
     fn nothing_to_decode_is_nothing_to_allocate() {
         assert!(
-            QueryParams::new("a=b")
-                .all(|(name, value)| matches!((name, value), (Cow::Borrowed(_), Cow::Borrowed(_))))
+            QueryParams::new("a=b").all(|(name, value)| matches!((name, value), (Cow::Borrowed(_), Cow::Borrowed(_))))
         );
     }
 }

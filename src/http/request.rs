@@ -129,14 +129,9 @@ pub fn parse_request<'a>(
     let slots = &mut scratch.slots[..limits.headers_max.min(HEADERS_MAX)];
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(window, slots) {
-        Ok(httparse::Status::Complete(len)) => Ok(Parsed::Complete {
-            head: RequestHead::from_parsed(request)?,
-            len,
-        }),
+        Ok(httparse::Status::Complete(len)) => Ok(Parsed::Complete { head: RequestHead::from_parsed(request)?, len }),
         // The window is full and the head is not over: it is longer than the limit.
-        Ok(httparse::Status::Partial) if window.len() == limits.bytes_max => {
-            Err(HeadError::TooLarge)
-        }
+        Ok(httparse::Status::Partial) if window.len() == limits.bytes_max => Err(HeadError::TooLarge),
         Ok(httparse::Status::Partial) => Ok(Parsed::Incomplete),
         Err(error) => Err(HeadError::from_httparse(error)),
     }
@@ -144,22 +139,14 @@ pub fn parse_request<'a>(
 
 impl<'a> RequestHead<'a> {
     fn from_parsed(request: httparse::Request<'a, 'a>) -> Result<Self, HeadError> {
-        let (Some(method), Some(target), Some(version_minor)) =
-            (request.method, request.path, request.version)
-        else {
+        let (Some(method), Some(target), Some(version_minor)) = (request.method, request.path, request.version) else {
             return Err(HeadError::Malformed(HeadPart::RequestLine));
         };
         let headers: &'a [Header<'a>] = request.headers;
         let target = Target::split(target)?;
         check_no_body(headers)?;
         let host = check_host(headers, version_minor)?;
-        Ok(Self {
-            method,
-            target,
-            version_minor,
-            host,
-            headers,
-        })
+        Ok(Self { method, target, version_minor, host, headers })
     }
 
     /// The method, as sent: methods are case-sensitive (RFC 9110 §9.1).
@@ -189,9 +176,7 @@ impl<'a> RequestHead<'a> {
 
     /// The first query parameter of that name, percent-decoded.
     pub fn query_param(&self, name: &str) -> Option<Cow<'a, str>> {
-        self.query_params()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value)
+        self.query_params().find(|(key, _)| key == name).map(|(_, value)| value)
     }
 
     /// 1 for HTTP/1.1, 0 for HTTP/1.0.
@@ -212,32 +197,24 @@ impl<'a> RequestHead<'a> {
 
     /// The value of the first header field of that name, if it is UTF-8.
     pub fn header_str(&self, name: &str) -> Option<&'a str> {
-        self.header(name)
-            .and_then(|value| std::str::from_utf8(value).ok())
+        self.header(name).and_then(|value| std::str::from_utf8(value).ok())
     }
 
     /// The values of every header field of that name, in any case, in their order.
-    pub fn headers_all<'n>(
-        &self,
-        name: &'n str,
-    ) -> impl DoubleEndedIterator<Item = &'a [u8]> + use<'a, 'n> {
+    pub fn headers_all<'n>(&self, name: &'n str) -> impl DoubleEndedIterator<Item = &'a [u8]> + use<'a, 'n> {
         values_of(self.headers, name)
     }
 
     /// Every header field, in its order, names as sent.
     pub fn headers(&self) -> impl DoubleEndedIterator<Item = (&'a str, &'a [u8])> + use<'a> {
-        self.headers
-            .iter()
-            .map(|header| (header.name, header.value))
+        self.headers.iter().map(|header| (header.name, header.value))
     }
 }
 
 impl HeadScratch<'_> {
     /// Room for [`HEADERS_MAX`] header fields, not yet touched.
     pub fn new() -> Self {
-        Self {
-            slots: [const { MaybeUninit::uninit() }; HEADERS_MAX],
-        }
+        Self { slots: [const { MaybeUninit::uninit() }; HEADERS_MAX] }
     }
 }
 
@@ -271,9 +248,7 @@ impl HeadError {
             httparse::Error::HeaderName => Self::Malformed(HeadPart::HeaderName),
             httparse::Error::HeaderValue => Self::Malformed(HeadPart::HeaderValue),
             httparse::Error::NewLine => Self::Malformed(HeadPart::LineEnd),
-            httparse::Error::Token | httparse::Error::Status => {
-                Self::Malformed(HeadPart::RequestLine)
-            }
+            httparse::Error::Token | httparse::Error::Status => Self::Malformed(HeadPart::RequestLine),
         }
     }
 }
@@ -313,12 +288,7 @@ impl<'a> Target<'a> {
             None => (rest, None),
         };
         let path = if path.is_empty() { "/" } else { path };
-        Ok(Self {
-            whole,
-            authority,
-            path,
-            query,
-        })
+        Ok(Self { whole, authority, path, query })
     }
 }
 
@@ -364,17 +334,10 @@ fn check_no_body(headers: &[Header<'_>]) -> Result<(), HeadError> {
 }
 
 /// RFC 9112 §3.2: HTTP/1.1 has exactly one `Host`; its value is a host and port, or empty.
-fn check_host<'a>(
-    headers: &'a [Header<'a>],
-    version_minor: u8,
-) -> Result<Option<&'a str>, HeadError> {
+fn check_host<'a>(headers: &'a [Header<'a>], version_minor: u8) -> Result<Option<&'a str>, HeadError> {
     let mut hosts = values_of(headers, "host");
     let Some(host) = hosts.next() else {
-        return if version_minor == 0 {
-            Ok(None)
-        } else {
-            Err(HeadError::HostMissing)
-        };
+        return if version_minor == 0 { Ok(None) } else { Err(HeadError::HostMissing) };
     };
     if hosts.next().is_some() {
         return Err(HeadError::HostRepeated);
@@ -382,9 +345,7 @@ fn check_host<'a>(
     if !host.iter().all(|&byte| is_host_byte(byte)) {
         return Err(HeadError::HostInvalid);
     }
-    std::str::from_utf8(host)
-        .map(Some)
-        .map_err(|_| HeadError::HostInvalid)
+    std::str::from_utf8(host).map(Some).map_err(|_| HeadError::HostInvalid)
 }
 
 /// What RFC 3986 §3.2.2 and §3.2.3 let stand in a host and port.
@@ -396,10 +357,7 @@ fn values_of<'a, 'n>(
     headers: &'a [Header<'a>],
     name: &'n str,
 ) -> impl DoubleEndedIterator<Item = &'a [u8]> + use<'a, 'n> {
-    headers
-        .iter()
-        .filter(move |header| header.name.eq_ignore_ascii_case(name))
-        .map(|header| header.value)
+    headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
 }
 
 /// Most header fields a head can have here, whatever the limits say: their places stand on the stack.
@@ -412,10 +370,7 @@ const _: () = assert!(size_of::<HeadScratch<'static>>() <= 4096);
 mod tests {
     use super::*;
 
-    const LIMITS: HeadLimits = HeadLimits {
-        bytes_max: 1024,
-        headers_max: 16,
-    };
+    const LIMITS: HeadLimits = HeadLimits { bytes_max: 1024, headers_max: 16 };
 
     /// A sentence for the whole outcome, so that a table can hold it.
     fn outcome(bytes: &[u8], limits: HeadLimits) -> String {
@@ -438,154 +393,61 @@ mod tests {
     #[test]
     fn heads_that_are_accepted_at_every_cut() {
         let cases: &[(&str, &str)] = &[
-            (
-                "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
-                "GET / ?None 1.1 @Some(\"a\") 27",
-            ),
-            (
-                "GET / HTTP/1.1\r\nhOsT: \r\n\r\n",
-                "GET / ?None 1.1 @Some(\"\") 26",
-            ),
-            (
-                "GET /a?b=c?d HTTP/1.1\r\nHost: a:80\r\n\r\n",
-                "GET /a ?Some(\"b=c?d\") 1.1 @Some(\"a:80\") 37",
-            ),
-            (
-                "GET /a? HTTP/1.0\r\n\r\n",
-                "GET /a ?Some(\"\") 1.0 @None 20",
-            ),
-            (
-                "GET http://b:1/p?q HTTP/1.1\r\nHost: a\r\n\r\n",
-                "GET /p ?Some(\"q\") 1.1 @Some(\"b:1\") 40",
-            ),
-            (
-                "GET http://b HTTP/1.1\r\nHost: a\r\n\r\n",
-                "GET / ?None 1.1 @Some(\"b\") 34",
-            ),
-            (
-                "GET http://b?q HTTP/1.1\r\nHost: a\r\n\r\n",
-                "GET / ?Some(\"q\") 1.1 @Some(\"b\") 36",
-            ),
-            (
-                "GET /x://y HTTP/1.1\r\nHost: a\r\n\r\n",
-                "GET /x://y ?None 1.1 @Some(\"a\") 32",
-            ),
-            (
-                "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
-                "OPTIONS * ?None 1.1 @Some(\"a\") 31",
-            ),
-            (
-                "HEAD / HTTP/1.1\r\nHost: [::1]:9\r\nContent-Length: 0\r\n\r\n",
-                "HEAD / ?None 1.1 @Some(\"[::1]:9\") 53",
-            ),
+            ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "GET / ?None 1.1 @Some(\"a\") 27"),
+            ("GET / HTTP/1.1\r\nhOsT: \r\n\r\n", "GET / ?None 1.1 @Some(\"\") 26"),
+            ("GET /a?b=c?d HTTP/1.1\r\nHost: a:80\r\n\r\n", "GET /a ?Some(\"b=c?d\") 1.1 @Some(\"a:80\") 37"),
+            ("GET /a? HTTP/1.0\r\n\r\n", "GET /a ?Some(\"\") 1.0 @None 20"),
+            ("GET http://b:1/p?q HTTP/1.1\r\nHost: a\r\n\r\n", "GET /p ?Some(\"q\") 1.1 @Some(\"b:1\") 40"),
+            ("GET http://b HTTP/1.1\r\nHost: a\r\n\r\n", "GET / ?None 1.1 @Some(\"b\") 34"),
+            ("GET http://b?q HTTP/1.1\r\nHost: a\r\n\r\n", "GET / ?Some(\"q\") 1.1 @Some(\"b\") 36"),
+            ("GET /x://y HTTP/1.1\r\nHost: a\r\n\r\n", "GET /x://y ?None 1.1 @Some(\"a\") 32"),
+            ("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", "OPTIONS * ?None 1.1 @Some(\"a\") 31"),
+            ("HEAD / HTTP/1.1\r\nHost: [::1]:9\r\nContent-Length: 0\r\n\r\n", "HEAD / ?None 1.1 @Some(\"[::1]:9\") 53"),
         ];
         for &(wire, want) in cases {
             let bytes = wire.as_bytes();
             for cut in 0..bytes.len() {
-                assert_eq!(
-                    outcome(&bytes[..cut], LIMITS),
-                    "incomplete",
-                    "{wire:?}, cut at {cut}"
-                );
+                assert_eq!(outcome(&bytes[..cut], LIMITS), "incomplete", "{wire:?}, cut at {cut}");
             }
             assert_eq!(outcome(bytes, LIMITS), want, "{wire:?}");
             let followed = [bytes, b"\x81\x00"].concat();
-            assert_eq!(
-                outcome(&followed, LIMITS),
-                want,
-                "{wire:?}, followed by a frame"
-            );
+            assert_eq!(outcome(&followed, LIMITS), want, "{wire:?}, followed by a frame");
         }
     }
 
     #[test]
     fn heads_that_are_refused_never_pass_at_any_cut() {
         let cases: &[(&[u8], &str)] = &[
-            (
-                b"G\0T / HTTP/1.1\r\nHost: a\r\n\r\n",
-                "400 Malformed(RequestLine)",
-            ),
-            (
-                b"GET  HTTP/1.1\r\nHost: a\r\n\r\n",
-                "400 Malformed(RequestLine)",
-            ),
-            (
-                b"GET /#f HTTP/1.1\r\nHost: a\r\n\r\n",
-                "400 Malformed(RequestLine)",
-            ),
-            (
-                b"GET / HTTP/2.0\r\nHost: a\r\n\r\n",
-                "505 VersionUnsupported",
-            ),
-            (
-                b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-                "505 VersionUnsupported",
-            ),
-            (
-                b"GET / HTTP/1.1\r\nHost : a\r\n\r\n",
-                "400 Malformed(HeaderName)",
-            ),
-            (
-                b"GET / HTTP/1.1\r\nHost: a\r\n b: c\r\n\r\n",
-                "400 Malformed(HeaderName)",
-            ),
-            (
-                b"GET / HTTP/1.1\r\nHost: a\r\nB: \0\r\n\r\n",
-                "400 Malformed(HeaderValue)",
-            ),
+            (b"G\0T / HTTP/1.1\r\nHost: a\r\n\r\n", "400 Malformed(RequestLine)"),
+            (b"GET  HTTP/1.1\r\nHost: a\r\n\r\n", "400 Malformed(RequestLine)"),
+            (b"GET /#f HTTP/1.1\r\nHost: a\r\n\r\n", "400 Malformed(RequestLine)"),
+            (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", "505 VersionUnsupported"),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "505 VersionUnsupported"),
+            (b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", "400 Malformed(HeaderName)"),
+            (b"GET / HTTP/1.1\r\nHost: a\r\n b: c\r\n\r\n", "400 Malformed(HeaderName)"),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nB: \0\r\n\r\n", "400 Malformed(HeaderValue)"),
             (b"GET / HTTP/1.1\r\n\r\n", "400 HostMissing"),
-            (
-                b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
-                "400 HostRepeated",
-            ),
-            (
-                b"GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n",
-                "400 HostRepeated",
-            ),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", "400 HostRepeated"),
+            (b"GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n", "400 HostRepeated"),
             (b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", "400 HostInvalid"),
             (b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", "400 HostInvalid"),
             (b"GET / HTTP/1.1\r\nHost: \xff\r\n\r\n", "400 HostInvalid"),
-            (
-                b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n",
-                "413 BodyAnnounced",
-            ),
-            (
-                b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: +0\r\n\r\n",
-                "400 ContentLengthInvalid",
-            ),
-            (
-                b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 0, 0\r\n\r\n",
-                "400 ContentLengthInvalid",
-            ),
-            (
-                b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length:\r\n\r\n",
-                "400 ContentLengthInvalid",
-            ),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n", "413 BodyAnnounced"),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: +0\r\n\r\n", "400 ContentLengthInvalid"),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 0, 0\r\n\r\n", "400 ContentLengthInvalid"),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length:\r\n\r\n", "400 ContentLengthInvalid"),
             (
                 b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n",
                 "400 ContentLengthInvalid",
             ),
-            (
-                b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
-                "400 TransferEncoding",
-            ),
-            (
-                b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\ntransfer-encoding: x\r\n\r\n",
-                "400 TransferEncoding",
-            ),
-            (
-                b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-                "400 TlsOnPlainPort",
-            ),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", "400 TransferEncoding"),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\ntransfer-encoding: x\r\n\r\n", "400 TransferEncoding"),
+            (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "400 TlsOnPlainPort"),
         ];
         for &(wire, want) in cases {
             for cut in 0..wire.len() {
                 let got = outcome(&wire[..cut], LIMITS);
-                assert!(
-                    got == "incomplete" || got == want,
-                    "{}: {got}, cut at {cut}",
-                    wire.escape_ascii()
-                );
+                assert!(got == "incomplete" || got == want, "{}: {got}, cut at {cut}", wire.escape_ascii());
             }
             assert_eq!(outcome(wire, LIMITS), want, "{}", wire.escape_ascii());
         }
@@ -594,10 +456,7 @@ mod tests {
     #[test]
     fn a_head_may_have_exactly_the_bytes_of_the_limit() {
         let wire = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-        let limit = |bytes_max| HeadLimits {
-            bytes_max,
-            ..LIMITS
-        };
+        let limit = |bytes_max| HeadLimits { bytes_max, ..LIMITS };
         assert!(outcome(wire, limit(wire.len())).starts_with("GET"));
         assert_eq!(outcome(wire, limit(wire.len() - 1)), "431 TooLarge");
         // An endless head is refused as soon as the limit is reached, not when it ends.
@@ -608,58 +467,28 @@ mod tests {
 
     #[test]
     fn a_head_may_have_exactly_the_fields_of_the_limit() {
-        let head_of = |fields: usize| {
-            format!(
-                "GET / HTTP/1.1\r\nHost: a\r\n{}\r\n",
-                "a: b\r\n".repeat(fields - 1)
-            )
-            .into_bytes()
-        };
+        let head_of =
+            |fields: usize| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "a: b\r\n".repeat(fields - 1)).into_bytes();
         for headers_max in [1, 2, 16, HEADERS_MAX] {
-            let limits = HeadLimits {
-                bytes_max: 4096,
-                headers_max,
-            };
-            assert!(
-                outcome(&head_of(headers_max), limits).starts_with("GET"),
-                "{headers_max}"
-            );
-            assert_eq!(
-                outcome(&head_of(headers_max + 1), limits),
-                "431 TooManyHeaders",
-                "{headers_max}"
-            );
+            let limits = HeadLimits { bytes_max: 4096, headers_max };
+            assert!(outcome(&head_of(headers_max), limits).starts_with("GET"), "{headers_max}");
+            assert_eq!(outcome(&head_of(headers_max + 1), limits), "431 TooManyHeaders", "{headers_max}");
         }
-        let beyond = HeadLimits {
-            bytes_max: 4096,
-            headers_max: usize::MAX,
-        };
-        assert_eq!(
-            outcome(&head_of(HEADERS_MAX + 1), beyond),
-            "431 TooManyHeaders"
-        );
+        let beyond = HeadLimits { bytes_max: 4096, headers_max: usize::MAX };
+        assert_eq!(outcome(&head_of(HEADERS_MAX + 1), beyond), "431 TooManyHeaders");
     }
 
     #[test]
     fn fields_are_found_in_any_case_and_in_their_order() {
-        let wire =
-            b"GET /?t=a%20b&t=c HTTP/1.1\r\nHost: a\r\nX-A: 1\r\nx-a: 2\r\nX-B: \xff\r\n\r\n";
+        let wire = b"GET /?t=a%20b&t=c HTTP/1.1\r\nHost: a\r\nX-A: 1\r\nx-a: 2\r\nX-B: \xff\r\n\r\n";
         let mut scratch = HeadScratch::new();
-        let Ok(Parsed::Complete { head, .. }) = parse_request(wire, LIMITS, &mut scratch) else {
-            panic!()
-        };
+        let Ok(Parsed::Complete { head, .. }) = parse_request(wire, LIMITS, &mut scratch) else { panic!() };
         assert_eq!(head.header("x-A"), Some(&b"1"[..]));
         assert_eq!(head.headers_all("X-A").collect::<Vec<_>>(), [b"1", b"2"]);
         assert_eq!(head.headers_all("X-A").next_back(), Some(&b"2"[..]));
         assert_eq!(head.header("x-c"), None);
-        assert_eq!(
-            (head.header("x-b"), head.header_str("x-b")),
-            (Some(&b"\xff"[..]), None)
-        );
-        assert_eq!(
-            head.headers().map(|(name, _)| name).collect::<Vec<_>>(),
-            ["Host", "X-A", "x-a", "X-B"]
-        );
+        assert_eq!((head.header("x-b"), head.header_str("x-b")), (Some(&b"\xff"[..]), None));
+        assert_eq!(head.headers().map(|(name, _)| name).collect::<Vec<_>>(), ["Host", "X-A", "x-a", "X-B"]);
         assert_eq!(head.query_param("t").as_deref(), Some("a b"));
         assert_eq!(head.target(), "/?t=a%20b&t=c");
     }

@@ -31,27 +31,14 @@ pub enum InvalidHeader {
 impl Response {
     /// A response without header fields or body.
     pub fn empty(status: u16) -> Self {
-        Self {
-            status,
-            headers: Vec::new(),
-            body: Cow::Borrowed(&[]),
-            body_withheld: false,
-        }
+        Self { status, headers: Vec::new(), body: Cow::Borrowed(&[]), body_withheld: false }
     }
 
     /// A response with a body of the given media type.
-    pub fn with_body(
-        status: u16,
-        content_type: &'static str,
-        body: impl Into<Cow<'static, [u8]>>,
-    ) -> Self {
+    pub fn with_body(status: u16, content_type: &'static str, body: impl Into<Cow<'static, [u8]>>) -> Self {
         debug_assert!(check_header("content-type", content_type).is_ok());
         let headers = vec![(Cow::Borrowed("Content-Type"), Cow::Borrowed(content_type))];
-        Self {
-            headers,
-            body: body.into(),
-            ..Self::empty(status)
-        }
+        Self { headers, body: body.into(), ..Self::empty(status) }
     }
 
     /// A response that says something to a person.
@@ -90,14 +77,7 @@ impl Response {
 
     /// Appends the response as it goes on the wire.
     pub fn write_to(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(
-            format!(
-                "HTTP/1.1 {} {}\r\n",
-                self.status,
-                reason_phrase(self.status)
-            )
-            .as_bytes(),
-        );
+        out.extend_from_slice(format!("HTTP/1.1 {} {}\r\n", self.status, reason_phrase(self.status)).as_bytes());
         for (name, value) in &self.headers {
             write_header(name, value, out);
         }
@@ -116,16 +96,10 @@ pub(crate) fn check_header(name: &str, value: &str) -> Result<(), InvalidHeader>
     if name.is_empty() || !name.bytes().all(is_token_byte) {
         return Err(InvalidHeader::Name(name.into()));
     }
-    if FRAMING
-        .iter()
-        .any(|framing| name.eq_ignore_ascii_case(framing))
-    {
+    if FRAMING.iter().any(|framing| name.eq_ignore_ascii_case(framing)) {
         return Err(InvalidHeader::Framing(name.into()));
     }
-    if value
-        .bytes()
-        .any(|byte| byte.is_ascii_control() && byte != b'\t')
-    {
+    if value.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') {
         return Err(InvalidHeader::Value(name.into()));
     }
     Ok(())
@@ -204,10 +178,7 @@ mod tests {
     #[test]
     fn responses_as_they_go_on_the_wire() {
         let cases: &[(Response, &str)] = &[
-            (
-                Response::empty(404),
-                "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-            ),
+            (Response::empty(404), "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"),
             (
                 Response::text(200, "hi"),
                 "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi",
@@ -216,18 +187,12 @@ mod tests {
                 Response::text(200, "hi").without_body(),
                 "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 2\r\nConnection: close\r\n\r\n",
             ),
-            (
-                Response::empty(204),
-                "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n",
-            ),
+            (Response::empty(204), "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"),
             (
                 Response::empty(503).header("Retry-After", "1").unwrap(),
                 "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
             ),
-            (
-                Response::empty(299),
-                "HTTP/1.1 299 \r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-            ),
+            (Response::empty(299), "HTTP/1.1 299 \r\nContent-Length: 0\r\nConnection: close\r\n\r\n"),
         ];
         for (response, want) in cases {
             assert_eq!(wire(response), *want);

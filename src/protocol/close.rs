@@ -66,10 +66,7 @@ impl std::fmt::Display for CloseCode {
 pub fn parse_close(payload: &[u8]) -> Result<CloseFrame<'_>, Violation> {
     let (code, reason) = match payload {
         [] => {
-            return Ok(CloseFrame {
-                code: CloseCode::NO_STATUS,
-                reason: "",
-            });
+            return Ok(CloseFrame { code: CloseCode::NO_STATUS, reason: "" });
         }
         [_] => return Err(Violation::ClosePayloadTooShort),
         [high, low, reason @ ..] => (CloseCode(u16::from_be_bytes([*high, *low])), reason),
@@ -107,9 +104,7 @@ mod tests {
     #[test]
     fn every_code_is_sendable_or_not_by_the_list() {
         let sendable = (0..=u16::MAX).filter(|&code| CloseCode(code).may_be_sent());
-        let listed = [
-            1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014,
-        ];
+        let listed = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014];
         assert!(sendable.eq(listed.into_iter().chain(3000..5000)));
     }
 
@@ -117,11 +112,8 @@ mod tests {
     fn every_code_parses_exactly_if_it_may_be_sent() {
         for code in (0..=u16::MAX).map(CloseCode) {
             let payload = code.0.to_be_bytes();
-            let want = if code.may_be_sent() {
-                Ok(CloseFrame { code, reason: "" })
-            } else {
-                Err(Violation::CloseCodeInvalid)
-            };
+            let want =
+                if code.may_be_sent() { Ok(CloseFrame { code, reason: "" }) } else { Err(Violation::CloseCodeInvalid) };
             assert_eq!(parse_close(&payload), want, "{code}");
         }
     }
@@ -157,25 +149,15 @@ mod tests {
                 let got = parse_close(&out[..len]).unwrap();
                 assert_eq!(got.code, CloseCode::NORMAL);
                 assert!(reason.starts_with(got.reason));
-                assert!(
-                    got.reason.len() == reason.len()
-                        || got.reason.len() + filler.len() > REASON_LEN_MAX
-                );
+                assert!(got.reason.len() == reason.len() || got.reason.len() + filler.len() > REASON_LEN_MAX);
             }
         }
     }
 
     #[test]
     fn a_code_that_may_not_be_sent_is_not_sent() {
-        for code in (0..=u16::MAX)
-            .map(CloseCode)
-            .filter(|code| !code.may_be_sent())
-        {
-            assert_eq!(
-                encode_close(code, "reason", &mut [0; CLOSE_LEN_MAX]),
-                0,
-                "{code}"
-            );
+        for code in (0..=u16::MAX).map(CloseCode).filter(|code| !code.may_be_sent()) {
+            assert_eq!(encode_close(code, "reason", &mut [0; CLOSE_LEN_MAX]), 0, "{code}");
         }
     }
 }

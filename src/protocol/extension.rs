@@ -31,9 +31,7 @@ pub(crate) struct ParamValue<'a> {
 /// The extensions in the value of one header field. An error ends the list.
 ///
 /// Empty elements are skipped, as RFC 9110 §5.6.1.2 asks of a recipient.
-pub(crate) fn extensions(
-    value: &str,
-) -> impl Iterator<Item = Result<Extension<'_>, InvalidExtensionList>> {
+pub(crate) fn extensions(value: &str) -> impl Iterator<Item = Result<Extension<'_>, InvalidExtensionList>> {
     let mut rest = Some(value);
     std::iter::from_fn(move || {
         let text = trim_start(rest?).trim_start_matches([',', ' ', '\t']);
@@ -97,10 +95,7 @@ fn take_extension(text: &str) -> Option<(Extension<'_>, &str)> {
     while let Some((_, after)) = take_param(rest) {
         rest = after;
     }
-    let extension = Extension {
-        name,
-        params: &params[..params.len() - rest.len()],
-    };
+    let extension = Extension { name, params: &params[..params.len() - rest.len()] };
     match trim_start(rest) {
         "" => Some((extension, "")),
         rest => rest.strip_prefix(',').map(|after| (extension, after)),
@@ -119,25 +114,12 @@ fn take_param(text: &str) -> Option<(Param<'_>, &str)> {
         Some(quoted) => take_quoted(quoted)?,
         None => take_token(value)?,
     };
-    Some((
-        Param {
-            name,
-            value: Some(ParamValue { escaped }),
-        },
-        rest,
-    ))
+    Some((Param { name, value: Some(ParamValue { escaped }) }, rest))
 }
 
 fn take_token(text: &str) -> Option<(&str, &str)> {
-    let len = text
-        .bytes()
-        .position(|byte| !http::is_token_byte(byte))
-        .unwrap_or(text.len());
-    if len == 0 {
-        None
-    } else {
-        Some(text.split_at(len))
-    }
+    let len = text.bytes().position(|byte| !http::is_token_byte(byte)).unwrap_or(text.len());
+    if len == 0 { None } else { Some(text.split_at(len)) }
 }
 
 /// The inside of a quoted string and what follows its closing quote. RFC 6455 §9.1: unescaped, it must be a token.

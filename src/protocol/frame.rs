@@ -44,10 +44,7 @@ pub struct FrameRules {
 /// `None` means that the header goes on and nothing in it is wrong yet. A violation is reported at the first byte that
 /// proves it, so a prefix of a header never gets another verdict than the whole.
 #[inline]
-pub fn decode_header(
-    bytes: &[u8],
-    rules: &FrameRules,
-) -> Result<Option<(FrameHeader, usize)>, Violation> {
+pub fn decode_header(bytes: &[u8], rules: &FrameRules) -> Result<Option<(FrameHeader, usize)>, Violation> {
     let Some(&first) = bytes.first() else {
         return Ok(None);
     };
@@ -60,30 +57,12 @@ pub fn decode_header(
         return Ok(None);
     };
     if second & MASK_BIT == 0 {
-        return Ok(Some((
-            FrameHeader {
-                fin,
-                rsv1,
-                opcode,
-                mask: None,
-                payload_len,
-            },
-            at,
-        )));
+        return Ok(Some((FrameHeader { fin, rsv1, opcode, mask: None, payload_len }, at)));
     }
     let Some(key) = bytes[at..].first_chunk::<4>() else {
         return Ok(None);
     };
-    Ok(Some((
-        FrameHeader {
-            fin,
-            rsv1,
-            opcode,
-            mask: Some(*key),
-            payload_len,
-        },
-        at + 4,
-    )))
+    Ok(Some((FrameHeader { fin, rsv1, opcode, mask: Some(*key), payload_len }, at + 4)))
 }
 
 /// Writes a header and returns its length.
@@ -92,10 +71,7 @@ pub fn decode_header(
 /// that hold it (RFC 6455 §5.2).
 #[inline]
 pub fn encode_header(header: &FrameHeader, out: &mut [u8; HEADER_LEN_MAX]) -> usize {
-    debug_assert!(
-        header.payload_len < 1 << 63,
-        "RFC 6455 §5.2: the highest bit of the length is zero"
-    );
+    debug_assert!(header.payload_len < 1 << 63, "RFC 6455 §5.2: the highest bit of the length is zero");
     out[0] = (header.fin as u8) << 7 | (header.rsv1 as u8) << 6 | header.opcode.to_nibble();
     let mask_bit = if header.mask.is_some() { MASK_BIT } else { 0 };
     let at = match header.payload_len {
@@ -128,16 +104,7 @@ pub fn encode_server_header(
     payload_len: u64,
     out: &mut [u8; HEADER_LEN_MAX],
 ) -> usize {
-    encode_header(
-        &FrameHeader {
-            fin,
-            rsv1,
-            opcode,
-            mask: None,
-            payload_len,
-        },
-        out,
-    )
+    encode_header(&FrameHeader { fin, rsv1, opcode, mask: None, payload_len }, out)
 }
 
 #[inline]
@@ -180,11 +147,7 @@ fn check_second_byte(second: u8, opcode: Opcode, rules: &FrameRules) -> Result<(
 
 /// The payload length and where it ends in `bytes`.
 #[inline]
-fn decode_length(
-    short: u8,
-    bytes: &[u8],
-    rules: &FrameRules,
-) -> Result<Option<(u64, usize)>, Violation> {
+fn decode_length(short: u8, bytes: &[u8], rules: &FrameRules) -> Result<Option<(u64, usize)>, Violation> {
     match short {
         LENGTH_16_MARK => decode_long_length::<2>(&bytes[2..], LENGTH_7_MAX, rules),
         LENGTH_64_MARK => decode_long_length::<8>(&bytes[2..], LENGTH_16_MAX, rules),
@@ -228,19 +191,12 @@ fn length_bounds<const N: usize>(known: &[u8]) -> (u64, u64) {
 
 #[inline]
 fn big_endian<const N: usize>(bytes: &[u8; N]) -> u64 {
-    bytes
-        .iter()
-        .fold(0, |value, byte| value << 8 | u64::from(*byte))
+    bytes.iter().fold(0, |value, byte| value << 8 | u64::from(*byte))
 }
 
 /// Judges a length of which only bounds are known. The order is that of the bytes that prove each rule.
 #[inline]
-fn check_length(
-    least: u64,
-    most: u64,
-    shorter_form_max: Option<u64>,
-    rules: &FrameRules,
-) -> Result<(), Violation> {
+fn check_length(least: u64, most: u64, shorter_form_max: Option<u64>, rules: &FrameRules) -> Result<(), Violation> {
     // RFC 6455 §5.2: the most significant bit MUST be 0.
     if least >= 1 << 63 {
         return Err(Violation::LengthTooLarge);
@@ -282,25 +238,16 @@ const _: () = {
 mod tests {
     use super::*;
 
-    const SERVER: FrameRules = FrameRules {
-        role: Role::Server,
-        rsv1_allowed: false,
-        frame_bytes_max: u64::MAX,
-    };
-    const CLIENT: FrameRules = FrameRules {
-        role: Role::Client,
-        ..SERVER
-    };
+    const SERVER: FrameRules = FrameRules { role: Role::Server, rsv1_allowed: false, frame_bytes_max: u64::MAX };
+    const CLIENT: FrameRules = FrameRules { role: Role::Client, ..SERVER };
 
     fn every_rules() -> impl Iterator<Item = FrameRules> {
         [Role::Server, Role::Client].into_iter().flat_map(|role| {
             [false, true].into_iter().flat_map(move |rsv1_allowed| {
-                [0, 50, 125, 126, 1000, 65_535, 65_536, 1 << 40, u64::MAX].map(|frame_bytes_max| {
-                    FrameRules {
-                        role,
-                        rsv1_allowed,
-                        frame_bytes_max,
-                    }
+                [0, 50, 125, 126, 1000, 65_535, 65_536, 1 << 40, u64::MAX].map(|frame_bytes_max| FrameRules {
+                    role,
+                    rsv1_allowed,
+                    frame_bytes_max,
                 })
             })
         })
@@ -312,10 +259,7 @@ mod tests {
         let mut decided = false;
         for cut in 0..=wire.len() {
             let got = decode_header(&wire[..cut], rules);
-            assert!(
-                got == Ok(None) && !decided || got == whole,
-                "{wire:02x?} cut at {cut}: {got:?}, {whole:?}"
-            );
+            assert!(got == Ok(None) && !decided || got == whole, "{wire:02x?} cut at {cut}: {got:?}, {whole:?}");
             decided = got != Ok(None);
         }
     }
@@ -323,87 +267,39 @@ mod tests {
     #[test]
     fn the_examples_of_rfc_6455_section_5_7() {
         let key = Some([0x37, 0xfa, 0x21, 0x3d]);
-        let plain = FrameHeader {
-            fin: true,
-            rsv1: false,
-            opcode: Opcode::Text,
-            mask: None,
-            payload_len: 5,
-        };
+        let plain = FrameHeader { fin: true, rsv1: false, opcode: Opcode::Text, mask: None, payload_len: 5 };
         let cases: &[(&str, &[u8], &FrameRules, FrameHeader)] = &[
             ("unmasked text", &[0x81, 0x05], &CLIENT, plain),
-            (
-                "masked text",
-                &[0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d],
-                &SERVER,
-                FrameHeader { mask: key, ..plain },
-            ),
-            (
-                "first fragment",
-                &[0x01, 0x03],
-                &CLIENT,
-                FrameHeader {
-                    fin: false,
-                    payload_len: 3,
-                    ..plain
-                },
-            ),
+            ("masked text", &[0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d], &SERVER, FrameHeader { mask: key, ..plain }),
+            ("first fragment", &[0x01, 0x03], &CLIENT, FrameHeader { fin: false, payload_len: 3, ..plain }),
             (
                 "last fragment",
                 &[0x80, 0x02],
                 &CLIENT,
-                FrameHeader {
-                    opcode: Opcode::Continuation,
-                    payload_len: 2,
-                    ..plain
-                },
+                FrameHeader { opcode: Opcode::Continuation, payload_len: 2, ..plain },
             ),
-            (
-                "ping",
-                &[0x89, 0x05],
-                &CLIENT,
-                FrameHeader {
-                    opcode: Opcode::Ping,
-                    ..plain
-                },
-            ),
+            ("ping", &[0x89, 0x05], &CLIENT, FrameHeader { opcode: Opcode::Ping, ..plain }),
             (
                 "masked pong",
                 &[0x8a, 0x85, 0x37, 0xfa, 0x21, 0x3d],
                 &SERVER,
-                FrameHeader {
-                    opcode: Opcode::Pong,
-                    mask: key,
-                    ..plain
-                },
+                FrameHeader { opcode: Opcode::Pong, mask: key, ..plain },
             ),
             (
                 "256 bytes",
                 &[0x82, 0x7e, 0x01, 0x00],
                 &CLIENT,
-                FrameHeader {
-                    opcode: Opcode::Binary,
-                    payload_len: 256,
-                    ..plain
-                },
+                FrameHeader { opcode: Opcode::Binary, payload_len: 256, ..plain },
             ),
             (
                 "64 KiB",
                 &[0x82, 0x7f, 0, 0, 0, 0, 0, 1, 0, 0],
                 &CLIENT,
-                FrameHeader {
-                    opcode: Opcode::Binary,
-                    payload_len: 65_536,
-                    ..plain
-                },
+                FrameHeader { opcode: Opcode::Binary, payload_len: 65_536, ..plain },
             ),
         ];
         for &(name, wire, rules, want) in cases {
-            assert_eq!(
-                decode_header(wire, rules),
-                Ok(Some((want, wire.len()))),
-                "{name}"
-            );
+            assert_eq!(decode_header(wire, rules), Ok(Some((want, wire.len()))), "{name}");
             assert_same_verdict_at_every_cut(wire, rules);
             let mut out = [0; HEADER_LEN_MAX];
             let len = encode_header(&want, &mut out);
@@ -413,18 +309,9 @@ mod tests {
 
     #[test]
     fn violations_and_the_byte_that_proves_them() {
-        let rsv1 = FrameRules {
-            rsv1_allowed: true,
-            ..SERVER
-        };
-        let small = FrameRules {
-            frame_bytes_max: 1000,
-            ..SERVER
-        };
-        let tiny = FrameRules {
-            frame_bytes_max: 50,
-            ..SERVER
-        };
+        let rsv1 = FrameRules { rsv1_allowed: true, ..SERVER };
+        let small = FrameRules { frame_bytes_max: 1000, ..SERVER };
+        let tiny = FrameRules { frame_bytes_max: 50, ..SERVER };
         // The last byte of each is the one that proves it.
         let cases: &[(&[u8], &FrameRules, Violation)] = &[
             (&[0xc1], &SERVER, Violation::ReservedBits),
@@ -443,48 +330,24 @@ mod tests {
             (&[0x81, 0x80], &CLIENT, Violation::MaskedFrame),
             (&[0x88, 0xfe], &SERVER, Violation::ControlTooLong),
             (&[0x89, 0xff], &SERVER, Violation::ControlTooLong),
-            (
-                &[0x81, 0xfe, 0x00, 0x7d],
-                &SERVER,
-                Violation::NonMinimalLength,
-            ),
-            (
-                &[0x81, 0xff, 0, 0, 0, 0, 0, 0],
-                &SERVER,
-                Violation::NonMinimalLength,
-            ),
+            (&[0x81, 0xfe, 0x00, 0x7d], &SERVER, Violation::NonMinimalLength),
+            (&[0x81, 0xff, 0, 0, 0, 0, 0, 0], &SERVER, Violation::NonMinimalLength),
             (&[0x81, 0xff, 0x80], &SERVER, Violation::LengthTooLarge),
             (&[0x81, 0xff, 0x80], &small, Violation::LengthTooLarge),
             (&[0x81, 0xff, 0x01], &small, Violation::FrameTooBig),
-            (
-                &[0x81, 0xff, 0, 0, 0, 0, 0, 1],
-                &small,
-                Violation::FrameTooBig,
-            ),
+            (&[0x81, 0xff, 0, 0, 0, 0, 0, 1], &small, Violation::FrameTooBig),
             (&[0x81, 0xfe, 0x04], &small, Violation::FrameTooBig),
             (&[0x81, 0xfe, 0x03, 0xe9], &small, Violation::FrameTooBig),
             (&[0x81, 0xfe, 0x01], &tiny, Violation::FrameTooBig),
-            (
-                &[0x81, 0xfe, 0x00, 0x33],
-                &tiny,
-                Violation::NonMinimalLength,
-            ),
+            (&[0x81, 0xfe, 0x00, 0x33], &tiny, Violation::NonMinimalLength),
             (&[0x81, 0xb3], &tiny, Violation::FrameTooBig),
         ];
         for &(wire, rules, want) in cases {
             let before = &wire[..wire.len() - 1];
-            assert_eq!(
-                decode_header(before, rules),
-                Ok(None),
-                "{wire:02x?} one byte earlier"
-            );
+            assert_eq!(decode_header(before, rules), Ok(None), "{wire:02x?} one byte earlier");
             assert_eq!(decode_header(wire, rules), Err(want), "{wire:02x?}");
             let longer = [wire, &[0; HEADER_LEN_MAX]].concat();
-            assert_eq!(
-                decode_header(&longer, rules),
-                Err(want),
-                "{wire:02x?} and more"
-            );
+            assert_eq!(decode_header(&longer, rules), Err(want), "{wire:02x?} and more");
         }
     }
 
@@ -497,31 +360,16 @@ mod tests {
         let reserved = ![0, 1, 2, 8, 9, 10].contains(&opcode);
         let rsv1_unheard_of = first & 0x40 != 0 && !rules.rsv1_allowed;
         let wrongs = [
-            (
-                first & 0x30 != 0 || rsv1_unheard_of,
-                Violation::ReservedBits,
-            ),
+            (first & 0x30 != 0 || rsv1_unheard_of, Violation::ReservedBits),
             (reserved, Violation::ReservedOpcode),
             (rsv1_wrong, Violation::ReservedBits),
             (control && first & 0x80 == 0, Violation::FragmentedControl),
-            (
-                rules.role == Role::Server && second & 0x80 == 0,
-                Violation::UnmaskedFrame,
-            ),
-            (
-                rules.role == Role::Client && second & 0x80 != 0,
-                Violation::MaskedFrame,
-            ),
+            (rules.role == Role::Server && second & 0x80 == 0, Violation::UnmaskedFrame),
+            (rules.role == Role::Client && second & 0x80 != 0, Violation::MaskedFrame),
             (control && len > 125, Violation::ControlTooLong),
-            (
-                len < 126 && len > rules.frame_bytes_max,
-                Violation::FrameTooBig,
-            ),
+            (len < 126 && len > rules.frame_bytes_max, Violation::FrameTooBig),
         ];
-        wrongs
-            .into_iter()
-            .find(|(wrong, _)| *wrong)
-            .map(|(_, violation)| violation)
+        wrongs.into_iter().find(|(wrong, _)| *wrong).map(|(_, violation)| violation)
     }
 
     #[test]
@@ -542,42 +390,16 @@ mod tests {
 
     #[test]
     fn every_cut_of_every_length_form_under_all_rules() {
-        let lengths = [
-            0,
-            1,
-            125,
-            126,
-            127,
-            255,
-            256,
-            999,
-            1000,
-            1001,
-            65_535,
-            65_536,
-            1 << 40,
-            (1 << 63) - 1,
-            1 << 63,
-            u64::MAX,
-        ];
+        let lengths =
+            [0, 1, 125, 126, 127, 255, 256, 999, 1000, 1001, 65_535, 65_536, 1 << 40, (1 << 63) - 1, 1 << 63, u64::MAX];
         for rules in every_rules() {
             for first in [0x81, 0xc2, 0x00, 0x89] {
                 for mask_bit in [0, 0x80] {
                     for len in lengths {
-                        let short =
-                            [&[first, mask_bit | len.min(125) as u8][..], &[1, 2, 3, 4]].concat();
-                        let medium = [
-                            &[first, mask_bit | 126][..],
-                            &(len as u16).to_be_bytes(),
-                            &[1, 2, 3, 4],
-                        ]
-                        .concat();
-                        let long = [
-                            &[first, mask_bit | 127][..],
-                            &len.to_be_bytes(),
-                            &[1, 2, 3, 4],
-                        ]
-                        .concat();
+                        let short = [&[first, mask_bit | len.min(125) as u8][..], &[1, 2, 3, 4]].concat();
+                        let medium =
+                            [&[first, mask_bit | 126][..], &(len as u16).to_be_bytes(), &[1, 2, 3, 4]].concat();
+                        let long = [&[first, mask_bit | 127][..], &len.to_be_bytes(), &[1, 2, 3, 4]].concat();
                         for wire in [short, medium, long] {
                             assert_same_verdict_at_every_cut(&wire, &rules);
                         }
@@ -589,30 +411,14 @@ mod tests {
 
     #[test]
     fn what_is_encoded_decodes_to_itself() {
-        let lengths = (0..300)
-            .chain(65_400..65_700)
-            .chain((17..63).map(|shift| 1 << shift))
-            .chain([(1 << 63) - 1]);
+        let lengths = (0..300).chain(65_400..65_700).chain((17..63).map(|shift| 1 << shift)).chain([(1 << 63) - 1]);
         for payload_len in lengths {
             for (role, mask) in [(Role::Client, None), (Role::Server, Some([1, 2, 3, 4]))] {
-                for (fin, rsv1, opcode) in [
-                    (true, true, Opcode::Text),
-                    (false, false, Opcode::Continuation),
-                ] {
-                    let header = FrameHeader {
-                        fin,
-                        rsv1,
-                        opcode,
-                        mask,
-                        payload_len,
-                    };
+                for (fin, rsv1, opcode) in [(true, true, Opcode::Text), (false, false, Opcode::Continuation)] {
+                    let header = FrameHeader { fin, rsv1, opcode, mask, payload_len };
                     let mut out = [0; HEADER_LEN_MAX];
                     let len = encode_header(&header, &mut out);
-                    let rules = FrameRules {
-                        role,
-                        rsv1_allowed: true,
-                        frame_bytes_max: u64::MAX,
-                    };
+                    let rules = FrameRules { role, rsv1_allowed: true, frame_bytes_max: u64::MAX };
                     assert_eq!(decode_header(&out, &rules), Ok(Some((header, len))));
                 }
             }

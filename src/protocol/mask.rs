@@ -14,9 +14,7 @@ pub fn apply(payload: &mut [u8], key: [u8; 4]) {
 #[inline]
 pub const fn rotate(key: [u8; 4], by: usize) -> [u8; 4] {
     // The key's bytes come in the order of memory, so rotating them is the same on every machine.
-    u32::from_le_bytes(key)
-        .rotate_right(8 * (by % 4) as u32)
-        .to_le_bytes()
+    u32::from_le_bytes(key).rotate_right(8 * (by % 4) as u32).to_le_bytes()
 }
 
 /// Picks the widest registers this machine has. `is_x86_feature_detected!` remembers what it found.
@@ -126,9 +124,7 @@ mod tests {
         #[cfg(target_arch = "x86_64")]
         if std::arch::is_x86_feature_detected!("avx512f") {
             // SAFETY: AVX-512F was just asked for.
-            ways.push(("avx512", |payload, key| unsafe {
-                apply_avx512(payload, key)
-            }));
+            ways.push(("avx512", |payload, key| unsafe { apply_avx512(payload, key) }));
         }
         ways
     }

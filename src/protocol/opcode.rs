@@ -61,20 +61,14 @@ mod tests {
 
     #[test]
     fn every_byte_round_trips_or_is_refused() {
-        let known = (0..=255)
-            .filter_map(Opcode::from_nibble)
-            .map(Opcode::to_nibble);
+        let known = (0..=255).filter_map(Opcode::from_nibble).map(Opcode::to_nibble);
         assert!(known.eq([0x0, 0x1, 0x2, 0x8, 0x9, 0xA]));
     }
 
     #[test]
     fn control_opcodes_have_the_high_bit() {
         for opcode in (0..16).filter_map(Opcode::from_nibble) {
-            assert_eq!(
-                opcode.is_control(),
-                opcode.to_nibble() & 0x8 != 0,
-                "{opcode:?}"
-            );
+            assert_eq!(opcode.is_control(), opcode.to_nibble() & 0x8 != 0, "{opcode:?}");
         }
     }
 }

@@ -86,11 +86,7 @@ impl Open {
             0xF4 => (3, 0x80, 0x8F),
             _ => return None,
         };
-        Some(Self {
-            missing,
-            least,
-            most,
-        })
+        Some(Self { missing, least, most })
     }
 
     /// The character after one more byte: `None` if that was its last.
@@ -100,11 +96,7 @@ impl Open {
         }
         Ok(match self.missing {
             1 => None,
-            missing => Some(Self {
-                missing: missing - 1,
-                least: 0x80,
-                most: 0xBF,
-            }),
+            missing => Some(Self { missing: missing - 1, least: 0x80, most: 0xBF }),
         })
     }
 }
@@ -131,9 +123,7 @@ fn is_short_ascii(bytes: &[u8]) -> bool {
         return false;
     }
     let (words, tail) = bytes.as_chunks::<8>();
-    let seen = words
-        .iter()
-        .fold(0, |seen, word| seen | u64::from_ne_bytes(*word));
+    let seen = words.iter().fold(0, |seen, word| seen | u64::from_ne_bytes(*word));
     let seen = tail.iter().fold(seen, |seen, byte| seen | u64::from(*byte));
     seen & HIGH_BITS == 0
 }
@@ -165,28 +155,16 @@ mod tests {
         for piece in pieces {
             so_far.extend_from_slice(piece);
             let got = stream.push(piece);
-            assert_eq!(
-                got,
-                obvious(&so_far),
-                "{so_far:02x?}, last piece {piece:02x?}"
-            );
+            assert_eq!(got, obvious(&so_far), "{so_far:02x?}, last piece {piece:02x?}");
             if got.is_err() {
                 return;
             }
         }
-        assert_eq!(
-            stream.finish().is_ok(),
-            std::str::from_utf8(&so_far).is_ok(),
-            "{so_far:02x?}"
-        );
+        assert_eq!(stream.finish().is_ok(), std::str::from_utf8(&so_far).is_ok(), "{so_far:02x?}");
     }
 
     fn assert_like_std_at_every_cut(text: &[u8]) {
-        assert_eq!(
-            validate(text).is_ok(),
-            std::str::from_utf8(text).is_ok(),
-            "{text:02x?}"
-        );
+        assert_eq!(validate(text).is_ok(), std::str::from_utf8(text).is_ok(), "{text:02x?}");
         assert_like_std(text.chunks(1));
         for cut in 0..=text.len() {
             assert_like_std([&text[..cut], &text[cut..]]);
@@ -232,9 +210,7 @@ mod tests {
     #[test]
     fn it_fails_at_the_byte_that_proves_it() {
         let mut stream = Utf8Stream::default();
-        stream
-            .push(b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xf4")
-            .unwrap();
+        stream.push(b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xf4").unwrap();
         assert_eq!(stream.push(b"\x90"), Err(InvalidUtf8));
         assert_eq!(Utf8Stream::default().push(b"\xf4\x90"), Err(InvalidUtf8));
     }

@@ -77,9 +77,7 @@ impl Violation {
             | Self::InterleavedMessage
             | Self::ClosePayloadTooShort
             | Self::CloseCodeInvalid => CloseCode::PROTOCOL_ERROR,
-            Self::InvalidUtf8 | Self::CloseReasonNotUtf8 | Self::DeflateCorrupt => {
-                CloseCode::INVALID_PAYLOAD
-            }
+            Self::InvalidUtf8 | Self::CloseReasonNotUtf8 | Self::DeflateCorrupt => CloseCode::INVALID_PAYLOAD,
             Self::TooManyFragments => CloseCode::POLICY,
             Self::FrameTooBig | Self::MessageTooBig => CloseCode::TOO_BIG,
         }

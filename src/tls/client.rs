@@ -44,9 +44,7 @@ impl ClientTls {
             .with_safe_default_protocol_versions()
             .map_err(|error| TlsSetupError::Crypto(error.to_string()))?;
         let mut config = match trust {
-            Trust::Roots(pem) => builder
-                .with_root_certificates(roots(pem)?)
-                .with_no_client_auth(),
+            Trust::Roots(pem) => builder.with_root_certificates(roots(pem)?).with_no_client_auth(),
             Trust::Insecure => builder
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(InsecureAcceptAny(provider)))
@@ -58,9 +56,7 @@ impl ClientTls {
 
     /// A client as `config` says: with a certificate of its own, one version only, other protocols.
     pub fn from_config(config: ClientConfig) -> Self {
-        Self {
-            config: Arc::new(config),
-        }
+        Self { config: Arc::new(config) }
     }
 
     /// A session with the server of this name, a DNS name or an IP address.
@@ -71,8 +67,7 @@ impl ClientTls {
     ///
     /// [`Misuse::NotAServerName`] if `server_name` is neither.
     pub fn session(&self, server_name: &str) -> Result<Session, TlsError> {
-        let name =
-            ServerName::try_from(server_name.to_owned()).map_err(|_| Misuse::NotAServerName)?;
+        let name = ServerName::try_from(server_name.to_owned()).map_err(|_| Misuse::NotAServerName)?;
         UnbufferedClientConnection::new(Arc::clone(&self.config), name)
             .map(Session::client)
             .map_err(TlsError::from_rustls)
@@ -85,10 +80,7 @@ fn roots(pem: &[u8]) -> Result<RootCertStore, TlsSetupError> {
     for certificate in pem.certificates()? {
         roots
             .add(certificate)
-            .map_err(|error| TlsSetupError::BadCertificate {
-                file: pem.file.clone(),
-                why: error.to_string(),
-            })?;
+            .map_err(|error| TlsSetupError::BadCertificate { file: pem.file.clone(), why: error.to_string() })?;
     }
     Ok(roots)
 }
@@ -115,12 +107,7 @@ impl ServerCertVerifier for InsecureAcceptAny {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        rustls::crypto::verify_tls12_signature(
-            message,
-            cert,
-            signed,
-            &self.0.signature_verification_algorithms,
-        )
+        rustls::crypto::verify_tls12_signature(message, cert, signed, &self.0.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -129,12 +116,7 @@ impl ServerCertVerifier for InsecureAcceptAny {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        rustls::crypto::verify_tls13_signature(
-            message,
-            cert,
-            signed,
-            &self.0.signature_verification_algorithms,
-        )
+        rustls::crypto::verify_tls13_signature(message, cert, signed, &self.0.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -4,9 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
-use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus,
-};
+use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus};
 
 use super::error::TlsError;
 use super::record::PLAINTEXT_LEN_MAX;
@@ -14,17 +12,13 @@ use super::record::PLAINTEXT_LEN_MAX;
 /// What the two roles of rustls have in common.
 pub(super) trait Connection {
     type Data;
-    fn process<'c, 'i>(&'c mut self, records: &'i mut [u8])
-    -> UnbufferedStatus<'c, 'i, Self::Data>;
+    fn process<'c, 'i>(&'c mut self, records: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
     fn has_reply(&self) -> bool;
 }
 
 impl Connection for UnbufferedServerConnection {
     type Data = ServerConnectionData;
-    fn process<'c, 'i>(
-        &'c mut self,
-        records: &'i mut [u8],
-    ) -> UnbufferedStatus<'c, 'i, Self::Data> {
+    fn process<'c, 'i>(&'c mut self, records: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(records)
     }
     fn has_reply(&self) -> bool {
@@ -34,10 +28,7 @@ impl Connection for UnbufferedServerConnection {
 
 impl Connection for UnbufferedClientConnection {
     type Data = ClientConnectionData;
-    fn process<'c, 'i>(
-        &'c mut self,
-        records: &'i mut [u8],
-    ) -> UnbufferedStatus<'c, 'i, Self::Data> {
+    fn process<'c, 'i>(&'c mut self, records: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(records)
     }
     fn has_reply(&self) -> bool {
@@ -58,10 +49,7 @@ pub(super) fn pump<C: Connection>(
     plaintext: &mut Vec<u8>,
     reply: &mut Vec<u8>,
 ) -> Result<Pumped, TlsError> {
-    let mut pumped = Pumped {
-        done_len: 0,
-        peer_closed: false,
-    };
+    let mut pumped = Pumped { done_len: 0, peer_closed: false };
     loop {
         let status = connection.process(&mut records[pumped.done_len..]);
         pumped.done_len += status.discard;
@@ -76,11 +64,7 @@ pub(super) fn pump<C: Connection>(
             Ok(ConnectionState::EncodeTlsData(message)) => encode(message, reply),
             Ok(ConnectionState::TransmitTlsData(sent)) => sent.done(),
             Ok(ConnectionState::PeerClosed) => pumped.peer_closed = true,
-            Ok(
-                ConnectionState::BlockedHandshake
-                | ConnectionState::WriteTraffic(_)
-                | ConnectionState::Closed,
-            ) => {
+            Ok(ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_) | ConnectionState::Closed) => {
                 return Ok(pumped);
             }
             Ok(ConnectionState::ReadEarlyData(_)) => {
@@ -98,26 +82,16 @@ pub(super) fn pump<C: Connection>(
 /// Reads when the alert that a fault would cause can no longer be sent.
 ///
 /// rustls asserts, in debug builds only, that no alert follows `close_notify`, and a peer can cause one.
-pub(super) fn without_alert(
-    read: impl FnOnce() -> Result<Pumped, TlsError>,
-) -> Result<Pumped, TlsError> {
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
-        Err(TlsError::Violation(
-            "a faulty record after our close_notify".to_owned(),
-        ))
-    })
+pub(super) fn without_alert(read: impl FnOnce() -> Result<Pumped, TlsError>) -> Result<Pumped, TlsError> {
+    catch_unwind(AssertUnwindSafe(read))
+        .unwrap_or_else(|_| Err(TlsError::Violation("a faulty record after our close_notify".to_owned())))
 }
 
 /// Collects the alert for `error`. Where rustls fails without one, it is shown what it does send an alert for.
 ///
 /// `rest` is what rustls still needs of the records. It remembers messages by their place there, so the noise that
 /// it is shown is as long, and longer by the header that it will refuse.
-fn answer<C: Connection>(
-    connection: &mut C,
-    error: &rustls::Error,
-    rest: &[u8],
-    reply: &mut Vec<u8>,
-) {
+fn answer<C: Connection>(connection: &mut C, error: &rustls::Error, rest: &[u8], reply: &mut Vec<u8>) {
     let is_told = connection.has_reply() || matches!(error, rustls::Error::AlertReceived(_));
     if !is_told {
         let mut noise = vec![NOISE; rest.len() + REFUSED_HEADER.len()];
@@ -164,9 +138,7 @@ impl Outgoing<'_> {
     /// Bytes of ciphertext that suffice, unless an answer to a KeyUpdate goes first.
     fn ciphertext_len(self) -> usize {
         match self {
-            Self::Data(plaintext) => {
-                plaintext.len() + plaintext.len().div_ceil(PLAINTEXT_LEN_MAX) * RECORD_GROWTH_LEN
-            }
+            Self::Data(plaintext) => plaintext.len() + plaintext.len().div_ceil(PLAINTEXT_LEN_MAX) * RECORD_GROWTH_LEN,
             Self::CloseNotify => RECORD_GROWTH_LEN,
         }
     }
@@ -209,9 +181,7 @@ fn append(
                 ciphertext.truncate(start + written_len);
                 return Ok(());
             }
-            Err(EncryptError::InsufficientSize(lack)) if lack.required_size > len => {
-                len = lack.required_size
-            }
+            Err(EncryptError::InsufficientSize(lack)) if lack.required_size > len => len = lack.required_size,
             Err(EncryptError::InsufficientSize(_)) => {
                 return Err(unexpected("a size that is not enough"));
             }

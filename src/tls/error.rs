@@ -122,9 +122,7 @@ pub enum TlsSetupError {
         why: String,
     },
     /// A certificate is expected and there is none.
-    #[error(
-        "{file} holds no certificate: expected PEM with `-----BEGIN CERTIFICATE-----`, {found}"
-    )]
+    #[error("{file} holds no certificate: expected PEM with `-----BEGIN CERTIFICATE-----`, {found}")]
     NoCertificate {
         /// Path of the file.
         file: String,

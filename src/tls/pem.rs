@@ -19,19 +19,13 @@ impl<'a> Pem<'a> {
     pub(super) fn read(path: &Path) -> Result<Self, TlsSetupError> {
         let file = path.display().to_string();
         match fs::read(path) {
-            Ok(text) => Ok(Self {
-                file,
-                text: text.into(),
-            }),
+            Ok(text) => Ok(Self { file, text: text.into() }),
             Err(source) => Err(TlsSetupError::Unreadable { file, source }),
         }
     }
 
     pub(super) fn named(name: &str, text: &'a [u8]) -> Self {
-        Self {
-            file: name.to_owned(),
-            text: text.into(),
-        }
+        Self { file: name.to_owned(), text: text.into() }
     }
 
     /// All certificates, in the order of the file; at least one.
@@ -40,10 +34,7 @@ impl<'a> Pem<'a> {
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| self.damaged(&error))?;
         if chain.is_empty() {
-            return Err(TlsSetupError::NoCertificate {
-                file: self.file.clone(),
-                found: self.found(),
-            });
+            return Err(TlsSetupError::NoCertificate { file: self.file.clone(), found: self.found() });
         }
         Ok(chain)
     }
@@ -51,16 +42,11 @@ impl<'a> Pem<'a> {
     /// The first private key: PKCS#8, PKCS#1 or SEC1.
     pub(super) fn private_key(&self) -> Result<PrivateKeyDer<'static>, TlsSetupError> {
         if self.holds_encrypted_key() {
-            return Err(TlsSetupError::KeyEncrypted {
-                file: self.file.clone(),
-            });
+            return Err(TlsSetupError::KeyEncrypted { file: self.file.clone() });
         }
         match PrivateKeyDer::from_pem_slice(&self.text) {
             Ok(key) => Ok(key),
-            Err(pem::Error::NoItemsFound) => Err(TlsSetupError::NoKey {
-                file: self.file.clone(),
-                found: self.found(),
-            }),
+            Err(pem::Error::NoItemsFound) => Err(TlsSetupError::NoKey { file: self.file.clone(), found: self.found() }),
             Err(error) => Err(self.damaged(&error)),
         }
     }
@@ -75,8 +61,7 @@ impl<'a> Pem<'a> {
 
     /// PKCS#8 says so in its label, the older formats in a header line.
     fn holds_encrypted_key(&self) -> bool {
-        self.contains(b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
-            || self.contains(b"Proc-Type: 4,ENCRYPTED")
+        self.contains(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || self.contains(b"Proc-Type: 4,ENCRYPTED")
     }
 
     /// What the file holds instead of what was looked for, as the end of a sentence.
@@ -97,16 +82,11 @@ impl<'a> Pem<'a> {
     }
 
     fn contains(&self, wanted: &[u8]) -> bool {
-        self.text
-            .windows(wanted.len())
-            .any(|window| window == wanted)
+        self.text.windows(wanted.len()).any(|window| window == wanted)
     }
 
     fn damaged(&self, error: &pem::Error) -> TlsSetupError {
-        TlsSetupError::DamagedPem {
-            file: self.file.clone(),
-            why: error.to_string(),
-        }
+        TlsSetupError::DamagedPem { file: self.file.clone(), why: error.to_string() }
     }
 }
 

@@ -104,18 +104,13 @@ mod tests {
         for payload_len in 0..=u16::MAX {
             let [high, low] = payload_len.to_be_bytes();
             let fails = first_len(&[23, 3, 3, high, low]).is_err();
-            assert_eq!(
-                fails,
-                usize::from(payload_len) > payload_len_max,
-                "{payload_len}"
-            );
+            assert_eq!(fails, usize::from(payload_len) > payload_len_max, "{payload_len}");
         }
     }
 
     #[test]
     fn every_content_type_is_known_or_refused() {
-        let known =
-            (0..=255).filter(|&content_type| first_len(&[content_type, 3, 1, 0, 0]).is_ok());
+        let known = (0..=255).filter(|&content_type| first_len(&[content_type, 3, 1, 0, 0]).is_ok());
         assert!(known.eq([20, 21, 22, 23]));
     }
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::CertificateDer;
 use rustls::server::{
-    ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert,
-    UnbufferedServerConnection, WebPkiClientVerifier,
+    ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, UnbufferedServerConnection,
+    WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys, RootCertStore, ServerConfig};
@@ -57,11 +57,7 @@ impl ServerTls {
     /// # Errors
     ///
     /// As [`ServerTls::from_pem_files`], with a description in the place of the file's name.
-    pub fn from_pem(
-        cert: &[u8],
-        key: &[u8],
-        client_ca: Option<&[u8]>,
-    ) -> Result<Self, TlsSetupError> {
+    pub fn from_pem(cert: &[u8], key: &[u8], client_ca: Option<&[u8]>) -> Result<Self, TlsSetupError> {
         Identity::from_pem(cert, key, client_ca)?.into_tls(new_ticketer()?)
     }
 
@@ -84,12 +80,7 @@ impl ServerTls {
     /// # Errors
     ///
     /// As [`ServerTls::from_pem`]; `self` remains as good as it was.
-    pub fn reloaded_pem(
-        &self,
-        cert: &[u8],
-        key: &[u8],
-        client_ca: Option<&[u8]>,
-    ) -> Result<Self, TlsSetupError> {
+    pub fn reloaded_pem(&self, cert: &[u8], key: &[u8], client_ca: Option<&[u8]>) -> Result<Self, TlsSetupError> {
         let identity = Identity::from_pem(cert, key, client_ca)?;
         let ticketer = self.ticketer_for(&identity)?;
         identity.into_tls(ticketer)
@@ -101,17 +92,11 @@ impl ServerTls {
     ///
     /// [`TlsError::Internal`]; not seen with a `ServerTls` that could be made.
     pub fn session(&self) -> Result<Session, TlsError> {
-        UnbufferedServerConnection::new(Arc::clone(&self.config))
-            .map(Session::server)
-            .map_err(TlsError::from_rustls)
+        UnbufferedServerConnection::new(Arc::clone(&self.config)).map(Session::server).map_err(TlsError::from_rustls)
     }
 
     fn ticketer_for(&self, identity: &Identity) -> Result<Arc<dyn ProducesTickets>, TlsSetupError> {
-        if *identity.client_ca == *self.client_ca {
-            Ok(Arc::clone(&self.config.ticketer))
-        } else {
-            new_ticketer()
-        }
+        if *identity.client_ca == *self.client_ca { Ok(Arc::clone(&self.config.ticketer)) } else { new_ticketer() }
     }
 }
 
@@ -146,52 +131,30 @@ impl Identity {
         )
     }
 
-    fn check(
-        cert: &Pem<'_>,
-        key: &Pem<'_>,
-        client_ca: Option<&Pem<'_>>,
-    ) -> Result<Self, TlsSetupError> {
-        let swapped = cert.holds_key()
-            && !cert.holds_certificate()
-            && key.holds_certificate()
-            && !key.holds_key();
+    fn check(cert: &Pem<'_>, key: &Pem<'_>, client_ca: Option<&Pem<'_>>) -> Result<Self, TlsSetupError> {
+        let swapped = cert.holds_key() && !cert.holds_certificate() && key.holds_certificate() && !key.holds_key();
         if swapped {
-            return Err(TlsSetupError::Swapped {
-                cert_file: cert.file.clone(),
-                key_file: key.file.clone(),
-            });
+            return Err(TlsSetupError::Swapped { cert_file: cert.file.clone(), key_file: key.file.clone() });
         }
         let provider = Arc::new(aws_lc_rs::default_provider());
         let chain = cert.certificates()?;
         let signer = provider
             .key_provider
             .load_private_key(key.private_key()?)
-            .map_err(|error| TlsSetupError::BadKey {
-                file: key.file.clone(),
-                why: error.to_string(),
-            })?;
+            .map_err(|error| TlsSetupError::BadKey { file: key.file.clone(), why: error.to_string() })?;
         let certified = CertifiedKey::new(chain, signer);
         match certified.keys_match() {
             Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
             Err(Error::InconsistentKeys(_)) => {
-                return Err(TlsSetupError::KeyMismatch {
-                    cert_file: cert.file.clone(),
-                    key_file: key.file.clone(),
-                });
+                return Err(TlsSetupError::KeyMismatch { cert_file: cert.file.clone(), key_file: key.file.clone() });
             }
             Err(error) => {
-                return Err(TlsSetupError::BadCertificate {
-                    file: cert.file.clone(),
-                    why: error.to_string(),
-                });
+                return Err(TlsSetupError::BadCertificate { file: cert.file.clone(), why: error.to_string() });
             }
         }
         Ok(Self {
             certified,
-            client_ca: client_ca
-                .map(Pem::certificates)
-                .transpose()?
-                .unwrap_or_default(),
+            client_ca: client_ca.map(Pem::certificates).transpose()?.unwrap_or_default(),
             client_ca_file: client_ca.map(|pem| pem.file.clone()).unwrap_or_default(),
             provider,
         })
@@ -204,16 +167,13 @@ impl Identity {
         let builder = if self.client_ca.is_empty() {
             builder.with_no_client_auth()
         } else {
-            let verifier = WebPkiClientVerifier::builder_with_provider(
-                Arc::new(self.client_roots()?),
-                Arc::clone(&self.provider),
-            )
-            .build()
-            .map_err(|error| self.bad_client_ca(&error))?;
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(Arc::new(self.client_roots()?), Arc::clone(&self.provider))
+                    .build()
+                    .map_err(|error| self.bad_client_ca(&error))?;
             builder.with_client_cert_verifier(verifier)
         };
-        let mut config =
-            builder.with_cert_resolver(Arc::new(OneCertificate(Arc::new(self.certified))));
+        let mut config = builder.with_cert_resolver(Arc::new(OneCertificate(Arc::new(self.certified))));
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.ticketer = ticketer;
         config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -221,27 +181,19 @@ impl Identity {
         // Half-RTT data would go to a client that has not shown its certificate yet (RFC 8446 §4.4.2, appendix E.5).
         config.send_half_rtt_data = false;
         config.max_early_data_size = 0;
-        Ok(ServerTls {
-            config: Arc::new(config),
-            client_ca: self.client_ca.into(),
-        })
+        Ok(ServerTls { config: Arc::new(config), client_ca: self.client_ca.into() })
     }
 
     fn client_roots(&self) -> Result<RootCertStore, TlsSetupError> {
         let mut roots = RootCertStore::empty();
         for certificate in &self.client_ca {
-            roots
-                .add(certificate.clone())
-                .map_err(|error| self.bad_client_ca(&error))?;
+            roots.add(certificate.clone()).map_err(|error| self.bad_client_ca(&error))?;
         }
         Ok(roots)
     }
 
     fn bad_client_ca(&self, error: &dyn std::error::Error) -> TlsSetupError {
-        TlsSetupError::BadClientCa {
-            file: self.client_ca_file.clone(),
-            why: error.to_string(),
-        }
+        TlsSetupError::BadClientCa { file: self.client_ca_file.clone(), why: error.to_string() }
     }
 }
 

@@ -72,12 +72,7 @@ impl Session {
     }
 
     fn new(role: Role) -> Self {
-        Self {
-            role,
-            phase: Phase::Unheard,
-            held: Vec::new(),
-            asked_name: None,
-        }
+        Self { role, phase: Phase::Unheard, held: Vec::new(), asked_name: None }
     }
 
     /// Consumes the whole records at the front of `input`, appends the application data in them to `plaintext`, and
@@ -111,9 +106,9 @@ impl Session {
                 self.fail();
                 return Err(TlsError::PlainHttp);
             }
-            Phase::Unheard | Phase::Open | Phase::WeClosed => self
-                .read_records(input, plaintext, reply)
-                .inspect_err(|_| self.fail())?,
+            Phase::Unheard | Phase::Open | Phase::WeClosed => {
+                self.read_records(input, plaintext, reply).inspect_err(|_| self.fail())?
+            }
         };
         Ok(Progress {
             consumed,
@@ -141,18 +136,8 @@ impl Session {
             return Ok(());
         }
         let sent = match &mut self.role {
-            Role::Server(connection) => send(
-                &mut **connection,
-                &mut self.held,
-                Outgoing::Data(plaintext),
-                ciphertext,
-            ),
-            Role::Client(connection) => send(
-                &mut **connection,
-                &mut self.held,
-                Outgoing::Data(plaintext),
-                ciphertext,
-            ),
+            Role::Server(connection) => send(&mut **connection, &mut self.held, Outgoing::Data(plaintext), ciphertext),
+            Role::Client(connection) => send(&mut **connection, &mut self.held, Outgoing::Data(plaintext), ciphertext),
         };
         sent.inspect_err(|_| self.fail())
     }
@@ -171,18 +156,8 @@ impl Session {
             return;
         }
         let sent = match &mut self.role {
-            Role::Server(connection) => send(
-                &mut **connection,
-                &mut self.held,
-                Outgoing::CloseNotify,
-                ciphertext,
-            ),
-            Role::Client(connection) => send(
-                &mut **connection,
-                &mut self.held,
-                Outgoing::CloseNotify,
-                ciphertext,
-            ),
+            Role::Server(connection) => send(&mut **connection, &mut self.held, Outgoing::CloseNotify, ciphertext),
+            Role::Client(connection) => send(&mut **connection, &mut self.held, Outgoing::CloseNotify, ciphertext),
         };
         self.phase = if sent.is_ok() { closed } else { Phase::Failed };
     }
@@ -201,22 +176,13 @@ impl Session {
                 Some(ProtocolVersion::TLSv1_3) => Some(TlsVersion::Tls13),
                 _ => None,
             },
-            cipher_suite: common
-                .negotiated_cipher_suite()
-                .and_then(|suite| suite.suite().as_str()),
-            alpn: common
-                .alpn_protocol()
-                .map(|name| String::from_utf8_lossy(name).into_owned()),
+            cipher_suite: common.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()),
+            alpn: common.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned()),
             sni: self.asked_name.as_deref().map(str::to_owned),
             resumed: common.handshake_kind() == Some(HandshakeKind::Resumed),
             peer_chain: common
                 .peer_certificates()
-                .map(|chain| {
-                    chain
-                        .iter()
-                        .map(|certificate| certificate.to_vec())
-                        .collect()
-                })
+                .map(|chain| chain.iter().map(|certificate| certificate.to_vec()).collect())
                 .unwrap_or_default(),
         }
     }
@@ -266,22 +232,13 @@ impl Session {
     }
 
     /// Reads one record behind those that are kept.
-    fn read_held(
-        &mut self,
-        records: &[u8],
-        plaintext: &mut Vec<u8>,
-        reply: &mut Vec<u8>,
-    ) -> Result<usize, TlsError> {
+    fn read_held(&mut self, records: &[u8], plaintext: &mut Vec<u8>, reply: &mut Vec<u8>) -> Result<usize, TlsError> {
         let Ok(Some(record_len)) = record::first_len(records) else {
-            return Err(TlsError::Internal(
-                "half a record where only whole ones come".to_owned(),
-            ));
+            return Err(TlsError::Internal("half a record where only whole ones come".to_owned()));
         };
         if self.held.len() + record_len > HELD_BYTES_MAX {
             self.answer_refusal(reply);
-            return Err(TlsError::HandshakeTooLong {
-                bytes_max: HELD_BYTES_MAX,
-            });
+            return Err(TlsError::HandshakeTooLong { bytes_max: HELD_BYTES_MAX });
         }
         let mut held = std::mem::take(&mut self.held);
         held.extend_from_slice(&records[..record_len]);
@@ -294,12 +251,7 @@ impl Session {
     }
 
     /// Lets rustls read `records` to where it waits for more; returns how much of them it is done with.
-    fn pump(
-        &mut self,
-        records: &mut [u8],
-        plaintext: &mut Vec<u8>,
-        reply: &mut Vec<u8>,
-    ) -> Result<usize, TlsError> {
+    fn pump(&mut self, records: &mut [u8], plaintext: &mut Vec<u8>, reply: &mut Vec<u8>) -> Result<usize, TlsError> {
         let reply_start = reply.len();
         let mut read = || match &mut self.role {
             Role::Server(connection) => pump(&mut **connection, records, plaintext, reply),
@@ -316,10 +268,7 @@ impl Session {
         if let Some(name) = take_asked_name() {
             self.asked_name = Some(name);
         }
-        let Pumped {
-            done_len,
-            peer_closed,
-        } = pumped?;
+        let Pumped { done_len, peer_closed } = pumped?;
         self.phase = match self.phase {
             Phase::Unheard if records.is_empty() => Phase::Unheard,
             Phase::Unheard | Phase::Open if peer_closed => Phase::PeerClosed,
@@ -371,9 +320,7 @@ impl Session {
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Session")
-            .field("phase", &self.phase)
-            .finish_non_exhaustive()
+        f.debug_struct("Session").field("phase", &self.phase).finish_non_exhaustive()
     }
 }
 

@@ -9,9 +9,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 
-use super::{
-    ClientTls, Misuse, Progress, RECORD_BYTES_MAX, ServerTls, Session, TlsError, TlsVersion,
-};
+use super::{ClientTls, Misuse, Progress, RECORD_BYTES_MAX, ServerTls, Session, TlsError, TlsVersion};
 
 #[test]
 fn a_handshake_succeeds_at_every_cut() {
@@ -39,11 +37,7 @@ fn the_handshake_finishes_once_at_each_end() {
     for (name, version, fragment) in VARIANTS {
         let mut pair = Makers::new(version, fragment).pair();
         pair.shake(&Cut::Everywhere);
-        assert_eq!(
-            (pair.client.finished, pair.server.finished),
-            (1, 1),
-            "{name}"
-        );
+        assert_eq!((pair.client.finished, pair.server.finished), (1, 1), "{name}");
         assert!(!pair.client.session.is_handshaking(), "{name}");
         assert!(!pair.server.session.is_handshaking(), "{name}");
     }
@@ -59,22 +53,12 @@ fn facts_tell_what_was_agreed() {
         for facts in [pair.server.session.facts(), pair.client.session.facts()] {
             assert_eq!(facts.version, Some(want));
             assert_eq!(facts.alpn.as_deref(), Some("http/1.1"));
-            assert!(
-                facts
-                    .cipher_suite
-                    .is_some_and(|name| name.starts_with("TLS"))
-            );
+            assert!(facts.cipher_suite.is_some_and(|name| name.starts_with("TLS")));
             assert!(!facts.resumed);
         }
-        assert_eq!(
-            pair.server.session.facts().sni.as_deref(),
-            Some("localhost")
-        );
+        assert_eq!(pair.server.session.facts().sni.as_deref(), Some("localhost"));
         assert_eq!(pair.client.session.facts().sni, None);
-        assert_eq!(
-            pair.server.session.facts().peer_chain,
-            Vec::<Vec<u8>>::new()
-        );
+        assert_eq!(pair.server.session.facts().peer_chain, Vec::<Vec<u8>>::new());
         assert_eq!(pair.client.session.facts().peer_chain.len(), 1);
     }
 }
@@ -88,16 +72,10 @@ fn data_of_every_size_arrives_both_ways() {
             let message = pattern(size);
             pair.client.write(&message);
             pair.feed_server().expect("the server reads");
-            assert!(
-                pair.server.take_plaintext() == message,
-                "{size} bytes to the server"
-            );
+            assert!(pair.server.take_plaintext() == message, "{size} bytes to the server");
             pair.server.write(&message);
             pair.feed_client().expect("the client reads");
-            assert!(
-                pair.client.take_plaintext() == message,
-                "{size} bytes to the client"
-            );
+            assert!(pair.client.take_plaintext() == message, "{size} bytes to the client");
         }
     }
 }
@@ -149,15 +127,8 @@ fn half_a_record_is_left_untouched() {
         let mut input = std::mem::take(&mut pair.client.output);
         let rest = input[first_len..cut].to_vec();
         let (mut plaintext, mut reply) = (Vec::new(), Vec::new());
-        let progress = pair
-            .server
-            .session
-            .read(&mut input[..cut], &mut plaintext, &mut reply);
-        assert_eq!(
-            progress.map(|progress| progress.consumed),
-            Ok(first_len),
-            "cut at {cut}"
-        );
+        let progress = pair.server.session.read(&mut input[..cut], &mut plaintext, &mut reply);
+        assert_eq!(progress.map(|progress| progress.consumed), Ok(first_len), "cut at {cut}");
         assert_eq!(plaintext, b"first", "cut at {cut}");
         assert_eq!(input[first_len..cut], rest, "cut at {cut}");
     }
@@ -169,33 +140,18 @@ fn reading_appends_and_keeps_what_was_there() {
     pair.client.write(b"there");
     let (mut plaintext, mut reply) = (b"hello ".to_vec(), b"kept".to_vec());
     let mut input = std::mem::take(&mut pair.client.output);
-    pair.server
-        .session
-        .read(&mut input, &mut plaintext, &mut reply)
-        .expect("the server reads");
-    assert_eq!(
-        (plaintext.as_slice(), reply.as_slice()),
-        (&b"hello there"[..], &b"kept"[..])
-    );
+    pair.server.session.read(&mut input, &mut plaintext, &mut reply).expect("the server reads");
+    assert_eq!((plaintext.as_slice(), reply.as_slice()), (&b"hello there"[..], &b"kept"[..]));
 }
 
 #[test]
 fn a_write_before_the_handshake_is_refused_and_harmless() {
     let mut pair = Makers::new(&TLS13, None).pair();
     let early = |end: &mut End| end.session.write(b"early", &mut end.output);
-    assert_eq!(
-        early(&mut pair.server),
-        Err(Misuse::StillHandshaking.into())
-    );
-    assert_eq!(
-        early(&mut pair.client),
-        Err(Misuse::StillHandshaking.into())
-    );
+    assert_eq!(early(&mut pair.server), Err(Misuse::StillHandshaking.into()));
+    assert_eq!(early(&mut pair.client), Err(Misuse::StillHandshaking.into()));
     pair.client.session.close_notify(&mut pair.client.output);
-    assert!(
-        pair.client.output.is_empty(),
-        "there is nothing to close yet"
-    );
+    assert!(pair.client.output.is_empty(), "there is nothing to close yet");
     pair.shake(&Cut::None);
     pair.assert_talks("after a refused write");
 }
@@ -220,10 +176,7 @@ fn close_notify_ends_each_direction_by_itself() {
 
         pair.client.close();
         pair.server.close();
-        assert!(
-            pair.client.output.is_empty() && pair.server.output.is_empty(),
-            "said only once"
-        );
+        assert!(pair.client.output.is_empty() && pair.server.output.is_empty(), "said only once");
     }
 }
 
@@ -243,10 +196,7 @@ fn what_follows_close_notify_is_ignored() {
                 pair.server.read(&wire).expect("close_notify and garbage");
             } else {
                 pair.server.read(&close).expect("close_notify");
-                let progress = pair
-                    .server
-                    .read(garbage)
-                    .expect("garbage after close_notify");
+                let progress = pair.server.read(garbage).expect("garbage after close_notify");
                 assert!(progress.peer_closed);
             }
             assert!(pair.server.input.is_empty(), "all of it is consumed");
@@ -264,10 +214,7 @@ fn a_fault_after_our_close_notify_is_not_answered() {
         pair.client.write(b"altered");
         *pair.client.output.last_mut().expect("a record") ^= 1;
         pair.feed_server().expect_err("an altered record");
-        assert!(
-            pair.server.output.is_empty(),
-            "nothing follows close_notify"
-        );
+        assert!(pair.server.output.is_empty(), "nothing follows close_notify");
     }
 }
 
@@ -298,11 +245,7 @@ fn an_altered_record_is_answered_with_bad_record_mac() {
             pair.client.write(b"after!");
             pair.client.output[at] ^= 0x40;
             let wire = [before, std::mem::take(&mut pair.client.output)].concat();
-            assert_eq!(
-                pair.server.read(&wire),
-                Err(TlsError::RecordAltered),
-                "byte {at}"
-            );
+            assert_eq!(pair.server.read(&wire), Err(TlsError::RecordAltered), "byte {at}");
             assert_eq!(pair.server.take_plaintext(), b"before");
             let alert = pair.feed_client().expect_err("an alert");
             assert_eq!(alert, TlsError::PeerAlert("BadRecordMac".to_owned()));
@@ -316,9 +259,7 @@ fn an_oversized_record_fails_at_its_header() {
     for version in VERSIONS {
         for record_len in [RECORD_BYTES_MAX + 1, 0xffff + 5] {
             let mut pair = Makers::new(version, None).done();
-            let [high, low] = u16::try_from(record_len - 5)
-                .expect("a length")
-                .to_be_bytes();
+            let [high, low] = u16::try_from(record_len - 5).expect("a length").to_be_bytes();
             let failed = pair.server.read(&[23, 3, 3, high, low]);
             assert_eq!(failed, Err(TlsError::RecordTooLong { record_len }));
             let alert = pair.feed_client().expect_err("an alert");
@@ -331,79 +272,36 @@ fn an_oversized_record_fails_at_its_header() {
 #[test]
 fn what_is_not_tls_is_told_apart() {
     let cases: &[(&str, &[u8], TlsError, bool)] = &[
-        (
-            "a request",
-            b"GET /chat HTTP/1.1\r\n",
-            TlsError::PlainHttp,
-            false,
-        ),
+        ("a request", b"GET /chat HTTP/1.1\r\n", TlsError::PlainHttp, false),
         ("the start of one", b"GET ", TlsError::PlainHttp, false),
-        (
-            "HTTP/2 without TLS",
-            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-            TlsError::PlainHttp,
-            false,
-        ),
-        (
-            "another protocol",
-            b"SSH-2.0-OpenSSH_9.7\r\n",
-            TlsError::NotTls,
-            true,
-        ),
+        ("HTTP/2 without TLS", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", TlsError::PlainHttp, false),
+        ("another protocol", b"SSH-2.0-OpenSSH_9.7\r\n", TlsError::NotTls, true),
         ("zeros", &[0; 64], TlsError::NotTls, true),
-        (
-            "a Close frame",
-            &[0x88, 0x80, 1, 2, 3, 4],
-            TlsError::NotTls,
-            true,
-        ),
-        (
-            "too long",
-            &[22, 3, 1, 0xff, 0xff],
-            TlsError::RecordTooLong {
-                record_len: 0x1_0004,
-            },
-            true,
-        ),
+        ("a Close frame", &[0x88, 0x80, 1, 2, 3, 4], TlsError::NotTls, true),
+        ("too long", &[22, 3, 1, 0xff, 0xff], TlsError::RecordTooLong { record_len: 0x1_0004 }, true),
     ];
     for (name, wire, want, has_alert) in cases {
         let mut server = Makers::new(&TLS13, None).pair().server;
         assert_eq!(server.read(wire).as_ref(), Err(want), "{name}");
         assert_eq!(server.output.first() == Some(&21), *has_alert, "{name}");
-        assert_eq!(
-            server.read(b""),
-            Err(Misuse::AlreadyFailed.into()),
-            "{name}"
-        );
+        assert_eq!(server.read(b""), Err(Misuse::AlreadyFailed.into()), "{name}");
     }
 }
 
 #[test]
 fn a_first_record_of_nonsense_is_answered_with_an_alert() {
     let cases: &[(&str, &[u8])] = &[
-        (
-            "an unknown handshake message",
-            &[22, 3, 1, 0, 4, 99, 0, 0, 0],
-        ),
+        ("an unknown handshake message", &[22, 3, 1, 0, 4, 99, 0, 0, 0]),
         ("a ClientHello of nothing", &[22, 3, 1, 0, 4, 1, 0, 0, 0]),
         ("application data", &[23, 3, 3, 0, 3, 1, 2, 3]),
-        (
-            "a handshake message of 16 MB",
-            &[22, 3, 1, 0, 4, 1, 0xff, 0xff, 0xff],
-        ),
+        ("a handshake message of 16 MB", &[22, 3, 1, 0, 4, 1, 0xff, 0xff, 0xff]),
         ("an empty record", &[22, 3, 1, 0, 0]),
-        (
-            "data in the middle of a ClientHello",
-            &[22, 3, 1, 0, 4, 1, 0, 1, 0, 23, 3, 3, 0, 1, 0],
-        ),
+        ("data in the middle of a ClientHello", &[22, 3, 1, 0, 4, 1, 0, 1, 0, 23, 3, 3, 0, 1, 0]),
     ];
     for (name, wire) in cases {
         let mut server = Makers::new(&TLS13, None).pair().server;
         let failed = server.read(wire);
-        assert!(
-            matches!(failed, Err(TlsError::Violation(_))),
-            "{name}: {failed:?}"
-        );
+        assert!(matches!(failed, Err(TlsError::Violation(_))), "{name}: {failed:?}");
         assert_eq!(server.output.first(), Some(&21), "{name}");
     }
 }
@@ -411,9 +309,7 @@ fn a_first_record_of_nonsense_is_answered_with_an_alert() {
 #[test]
 fn a_handshake_message_cut_into_specks_is_given_up() {
     let mut server = Makers::new(&TLS13, None).pair().server;
-    server
-        .read(&[22, 3, 1, 0, 4, 1, 0, 0xff, 0xff])
-        .expect("a ClientHello of 64 KiB begins");
+    server.read(&[22, 3, 1, 0, 4, 1, 0, 0xff, 0xff]).expect("a ClientHello of 64 KiB begins");
     let mut fed = 0;
     let failed = loop {
         match server.read(&[22, 3, 1, 0, 1, 0]) {
@@ -430,10 +326,8 @@ fn a_handshake_message_cut_into_specks_is_given_up() {
 #[test]
 #[allow(clippy::print_stdout, reason = "a failure is found again by its seed")]
 fn no_input_makes_it_panic() {
-    let seed = std::env::var("TLS_SEED").map_or_else(
-        |_| RandomState::new().hash_one("seed"),
-        |text| text.parse().expect("TLS_SEED is a number"),
-    );
+    let seed = std::env::var("TLS_SEED")
+        .map_or_else(|_| RandomState::new().hash_one("seed"), |text| text.parse().expect("TLS_SEED is a number"));
     println!("TLS_SEED={seed}");
     let mut random = Random(seed);
     for round in 0..ROUNDS {
@@ -517,28 +411,21 @@ struct Makers {
 impl Makers {
     /// `fragment`: most bytes of a record that the client sends.
     fn new(version: &'static SupportedProtocolVersion, fragment: Option<usize>) -> Self {
-        let certified =
-            rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
         let cert = certified.cert.pem();
         let key = certified.signing_key.serialize_pem();
         let server = ServerTls::from_pem(cert.as_bytes(), key.as_bytes(), None).expect("a server");
         let mut roots = RootCertStore::empty();
-        roots
-            .add(CertificateDer::from_pem_slice(cert.as_bytes()).expect("PEM"))
-            .expect("a root");
-        let mut config =
-            ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-                .with_protocol_versions(&[version])
-                .expect("a version")
-                .with_root_certificates(roots)
-                .with_no_client_auth();
+        roots.add(CertificateDer::from_pem_slice(cert.as_bytes()).expect("PEM")).expect("a root");
+        let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_protocol_versions(&[version])
+            .expect("a version")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         config.max_fragment_size = fragment;
         config.resumption = rustls::client::Resumption::disabled();
-        Self {
-            server,
-            client: ClientTls::from_config(config),
-        }
+        Self { server, client: ClientTls::from_config(config) }
     }
 
     fn pair(&self) -> Pair {
@@ -603,12 +490,10 @@ impl Pair {
 
     fn assert_talks(&mut self, name: &str) {
         self.client.write(b"ping");
-        self.feed_server()
-            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        self.feed_server().unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(self.server.take_plaintext(), b"ping", "{name}");
         self.server.write(b"pong");
-        self.feed_client()
-            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        self.feed_client().unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(self.client.take_plaintext(), b"pong", "{name}");
     }
 
@@ -656,14 +541,7 @@ struct End {
 
 impl End {
     fn new(session: Session) -> Self {
-        Self {
-            session,
-            input: Vec::new(),
-            output: Vec::new(),
-            plaintext: Vec::new(),
-            finished: 0,
-            closed: false,
-        }
+        Self { session, input: Vec::new(), output: Vec::new(), plaintext: Vec::new(), finished: 0, closed: false }
     }
 
     fn start(&mut self) {
@@ -672,9 +550,7 @@ impl End {
 
     fn read(&mut self, bytes: &[u8]) -> Result<Progress, TlsError> {
         self.input.extend_from_slice(bytes);
-        let progress = self
-            .session
-            .read(&mut self.input, &mut self.plaintext, &mut self.output)?;
+        let progress = self.session.read(&mut self.input, &mut self.plaintext, &mut self.output)?;
         self.input.drain(..progress.consumed);
         self.finished += usize::from(progress.handshake_finished);
         Ok(progress)
@@ -699,25 +575,16 @@ impl End {
     fn feed_anything(&mut self, bytes: &[u8]) {
         self.input.extend_from_slice(bytes);
         let (input_len, output_len) = (self.input.len(), self.output.len());
-        match self
-            .session
-            .read(&mut self.input, &mut self.plaintext, &mut self.output)
-        {
+        match self.session.read(&mut self.input, &mut self.plaintext, &mut self.output) {
             Ok(progress) => {
                 assert!(progress.consumed <= input_len);
                 self.input.drain(..progress.consumed);
                 assert!(self.input.len() < RECORD_BYTES_MAX);
             }
             Err(error) => {
-                let may_be_silent = matches!(
-                    error,
-                    TlsError::PeerAlert(_) | TlsError::PlainHttp | TlsError::Misuse(_)
-                );
+                let may_be_silent = matches!(error, TlsError::PeerAlert(_) | TlsError::PlainHttp | TlsError::Misuse(_));
                 let has_alert = self.output.len() > output_len;
-                assert!(
-                    has_alert || may_be_silent || self.closed,
-                    "no alert for {error}"
-                );
+                assert!(has_alert || may_be_silent || self.closed, "no alert for {error}");
                 let again = self.session.read(&mut [], &mut Vec::new(), &mut Vec::new());
                 assert_eq!(again, Err(Misuse::AlreadyFailed.into()));
                 self.input.clear();
@@ -726,9 +593,7 @@ impl End {
     }
 
     fn write(&mut self, plaintext: &[u8]) {
-        self.session
-            .write(plaintext, &mut self.output)
-            .expect("a write");
+        self.session.write(plaintext, &mut self.output).expect("a write");
     }
 
     fn close(&mut self) {

@@ -25,9 +25,7 @@ impl World {
     }
 
     fn invoke(&self, args: &[&str]) -> Result<Invocation, ConfigError> {
-        let args = std::iter::once("corewire")
-            .chain(args.iter().copied())
-            .map(OsString::from);
+        let args = std::iter::once("corewire").chain(args.iter().copied()).map(OsString::from);
         Config::from_sources(
             args,
             |name| self.variables.get(name).cloned(),
@@ -60,14 +58,8 @@ fn refuse(args: &[&str]) -> String {
 
 fn with_pems() -> World {
     World::default()
-        .file(
-            "cert.pem",
-            "-----BEGIN CERTIFICATE-----\nMII=\n-----END CERTIFICATE-----\n",
-        )
-        .file(
-            "key.pem",
-            "-----BEGIN EC PRIVATE KEY-----\nMII=\n-----END EC PRIVATE KEY-----\n",
-        )
+        .file("cert.pem", "-----BEGIN CERTIFICATE-----\nMII=\n-----END CERTIFICATE-----\n")
+        .file("key.pem", "-----BEGIN EC PRIVATE KEY-----\nMII=\n-----END EC PRIVATE KEY-----\n")
         .file("empty.pem", "")
 }
 
@@ -135,30 +127,16 @@ fn every_option_can_be_said_in_every_source_and_means_the_same() {
 
         let flag = format!("--{}", spec.name);
         let loaded = with_pems().load(&[&args[..], &[&flag, value]].concat());
-        assert_eq!(
-            (shown(&loaded, spec.name), loaded.source(spec.name)),
-            (want.clone(), &Source::CommandLine)
-        );
+        assert_eq!((shown(&loaded, spec.name), loaded.source(spec.name)), (want.clone(), &Source::CommandLine));
 
         let loaded = with_pems().variable(&spec.variable(), value).load(&args);
         let variable = Source::Environment(spec.variable());
-        assert_eq!(
-            (shown(&loaded, spec.name), loaded.source(spec.name)),
-            (want.clone(), &variable)
-        );
+        assert_eq!((shown(&loaded, spec.name), loaded.source(spec.name)), (want.clone(), &variable));
 
         let file = format!("\n{} = \"{value}\"\n", spec.name);
-        let loaded = with_pems()
-            .file("c.toml", &file)
-            .load(&[&args[..], &["--config", "c.toml"]].concat());
-        let line = Source::File {
-            path: Path::new("c.toml").into(),
-            line: 2,
-        };
-        assert_eq!(
-            (shown(&loaded, spec.name), loaded.source(spec.name)),
-            (want, &line)
-        );
+        let loaded = with_pems().file("c.toml", &file).load(&[&args[..], &["--config", "c.toml"]].concat());
+        let line = Source::File { path: Path::new("c.toml").into(), line: 2 };
+        assert_eq!((shown(&loaded, spec.name), loaded.source(spec.name)), (want, &line));
     }
 }
 
@@ -167,9 +145,7 @@ fn the_command_line_wins_over_the_environment_over_the_file_over_the_default() {
     let idle = |world: &World, args: &[&str]| world.load(args).config.limits.idle_timeout.as_secs();
     let world = World::default();
     assert_eq!(idle(&world, &[]), 120);
-    let world = world
-        .file("c.toml", "idle-timeout = \"201s\"")
-        .variable("COREWIRE_CONFIG", "c.toml");
+    let world = world.file("c.toml", "idle-timeout = \"201s\"").variable("COREWIRE_CONFIG", "c.toml");
     assert_eq!(idle(&world, &[]), 201);
     let world = world.variable("COREWIRE_IDLE_TIMEOUT", "202s");
     assert_eq!(idle(&world, &[]), 202);
@@ -177,40 +153,22 @@ fn the_command_line_wins_over_the_environment_over_the_file_over_the_default() {
     let world = world.variable("COREWIRE_IDLE_TIMEOUT", "");
     assert_eq!(idle(&world, &[]), 201, "an empty variable is not set");
     let world = world.file("d.toml", "idle-timeout = \"204s\"");
-    assert_eq!(
-        idle(&world, &["--config", "d.toml"]),
-        204,
-        "--config wins over COREWIRE_CONFIG"
-    );
+    assert_eq!(idle(&world, &["--config", "d.toml"]), 204, "--config wins over COREWIRE_CONFIG");
 }
 
 #[test]
 fn a_list_is_taken_whole_from_the_winner() {
     let world = World::default()
-        .file(
-            "c.toml",
-            "origin = [\"https://a.example\", \"https://b.example\"]",
-        )
+        .file("c.toml", "origin = [\"https://a.example\", \"https://b.example\"]")
         .variable("COREWIRE_CONFIG", "c.toml");
     let origins = |world: &World, args: &[&str]| match world.load(args).config.origin {
         OriginSetting::List(origins) => origins.join(" "),
         other => format!("{other:?}"),
     };
     assert_eq!(origins(&world, &[]), "https://a.example https://b.example");
-    assert_eq!(
-        origins(&world, &["--origin", "https://c.example"]),
-        "https://c.example"
-    );
-    let twice = [
-        "--origin",
-        "https://c.example",
-        "--origin",
-        "https://d.example, https://e.example",
-    ];
-    assert_eq!(
-        origins(&world, &twice),
-        "https://c.example https://d.example https://e.example"
-    );
+    assert_eq!(origins(&world, &["--origin", "https://c.example"]), "https://c.example");
+    let twice = ["--origin", "https://c.example", "--origin", "https://d.example, https://e.example"];
+    assert_eq!(origins(&world, &twice), "https://c.example https://d.example https://e.example");
     assert_eq!(origins(&world, &["--origin", "*"]), "Any");
     assert_eq!(origins(&world, &["--origin", "same-host"]), "SameHost");
     let world = world.variable("COREWIRE_ORIGIN", "https://x.example,https://y.example");
@@ -221,12 +179,7 @@ fn a_list_is_taken_whole_from_the_winner() {
 fn options_may_stand_on_both_sides_of_the_command() {
     let loaded = load(&["--listen", "127.0.0.1:1", "echo", "--listen", "unix:/s"]);
     assert_eq!(loaded.config.command, Command::Echo);
-    let listen: Vec<String> = loaded
-        .config
-        .listen
-        .iter()
-        .map(ListenAddr::to_string)
-        .collect();
+    let listen: Vec<String> = loaded.config.listen.iter().map(ListenAddr::to_string).collect();
     assert_eq!(listen, ["127.0.0.1:1", "unix:/s"]);
 }
 
@@ -245,33 +198,23 @@ fn the_admin_listener_is_on_for_serve_and_off_for_the_others_unless_given() {
 #[test]
 fn numbers_in_the_file_may_be_numbers() {
     let file = "max-message-bytes = 65536\nmax-fragments = 1_000\nunix-mode = 0o600\nmax-connections = \"10k\"\nidle-timeout = 0\n";
-    let config = World::default()
-        .file("c.toml", file)
-        .load(&["--config", "c.toml"])
-        .config;
+    let config = World::default().file("c.toml", file).load(&["--config", "c.toml"]).config;
     assert_eq!(config.limits.message_bytes_max, 65_536);
     assert_eq!(config.limits.fragments_max, 1000);
     assert_eq!(config.unix_mode, 0o600);
     assert_eq!(config.max_connections, Some(10_000));
     assert_eq!(config.limits.idle_timeout, Duration::ZERO);
-    let config = World::default()
-        .file("c.toml", "unix-mode = 600")
-        .load(&["--config", "c.toml"])
-        .config;
+    let config = World::default().file("c.toml", "unix-mode = 600").load(&["--config", "c.toml"]).config;
     assert_eq!(config.unix_mode, 0o600);
 }
 
 #[test]
 fn defaults_follow_what_was_given() {
-    let limits = load(&["--max-message-bytes", "64k", "--idle-timeout", "20s"])
-        .config
-        .limits;
+    let limits = load(&["--max-message-bytes", "64k", "--idle-timeout", "20s"]).config.limits;
     assert_eq!(limits.frame_bytes_max, 65_536);
     assert_eq!(limits.ping_interval, Duration::from_secs(5));
 
-    let limits = load(&["--max-message-bytes", "1G", "--idle-timeout", "0"])
-        .config
-        .limits;
+    let limits = load(&["--max-message-bytes", "1G", "--idle-timeout", "0"]).config.limits;
     assert_eq!(limits.frame_bytes_max, 1 << 30);
     assert_eq!(limits.ping_interval, Duration::from_secs(30));
 
@@ -280,10 +223,7 @@ fn defaults_follow_what_was_given() {
 
     let limits = load(&["--max-queued-bytes", "1M"]).config.limits;
     assert_eq!(limits.queued_bytes_pause, 512 << 10);
-    assert_eq!(
-        load(&[]).config.limits.queued_bytes_pause,
-        Limits::default().queued_bytes_pause
-    );
+    assert_eq!(load(&[]).config.limits.queued_bytes_pause, Limits::default().queued_bytes_pause);
 }
 
 #[test]
@@ -291,56 +231,23 @@ fn a_wrong_value_names_option_source_fault_and_remedy() {
     let cases: &[(&[&str], &[&str])] = &[
         (
             &["--max-message-bytes", "64q"],
-            &[
-                "error: --max-message-bytes: `64q` is not a size",
-                "64k or 16MiB, 125 to 4GiB",
-            ],
+            &["error: --max-message-bytes: `64q` is not a size", "64k or 16MiB, 125 to 4GiB"],
         ),
-        (
-            &["--idle-timeout", "10"],
-            &["--idle-timeout: `10` has no unit; write 10s"],
-        ),
+        (&["--idle-timeout", "10"], &["--idle-timeout: `10` has no unit; write 10s"]),
         (&["--handshake-timeout", "0"], &["`0` is less than 1ms"]),
-        (
-            &["--deflate", "share"],
-            &[
-                "`share` is not known; perhaps shared",
-                "one of off, shared, dedicated",
-            ],
-        ),
-        (
-            &["--listen", "8080"],
-            &["--listen: `8080`: it names no host; write 127.0.0.1:8080"],
-        ),
+        (&["--deflate", "share"], &["`share` is not known; perhaps shared", "one of off, shared, dedicated"]),
+        (&["--listen", "8080"], &["--listen: `8080`: it names no host; write 127.0.0.1:8080"]),
         (&["--listen", "127.0.0.1:1,"], &["--listen: "]),
-        (
-            &["--cores", "0-2,1"],
-            &["--cores: `0-2,1`: core 1 is listed twice"],
-        ),
-        (
-            &["--origin", "example.com"],
-            &["perhaps https://example.com"],
-        ),
-        (
-            &["--origin", "*", "--origin", "https://a.b"],
-            &["stand alone"],
-        ),
+        (&["--cores", "0-2,1"], &["--cores: `0-2,1`: core 1 is listed twice"]),
+        (&["--origin", "example.com"], &["perhaps https://example.com"]),
+        (&["--origin", "*", "--origin", "https://a.b"], &["stand alone"]),
         (&["--trusted-proxy", "10.0.0.1/8"], &["perhaps 10.0.0.0/8"]),
         (&["--unix-mode", "888"], &["`888` is not an octal number"]),
         (&["--tls-cert", ""], &["--tls-cert: ", "the path is empty"]),
-        (
-            &["--max-mesage-bytes", "1"],
-            &["error: unexpected argument", "--max-message-bytes"],
-        ),
+        (&["--max-mesage-bytes", "1"], &["error: unexpected argument", "--max-message-bytes"]),
         (&["eco"], &["'echo'"]),
-        (
-            &["--idle-timeout", "1m", "--idle-timeout", "2m"],
-            &["cannot be used multiple times"],
-        ),
-        (
-            &["--config", "none.toml"],
-            &["--config: cannot read none.toml: entity not found"],
-        ),
+        (&["--idle-timeout", "1m", "--idle-timeout", "2m"], &["cannot be used multiple times"]),
+        (&["--config", "none.toml"], &["--config: cannot read none.toml: entity not found"]),
     ];
     for (args, wants) in cases {
         let got = refuse(args);
@@ -350,64 +257,37 @@ fn a_wrong_value_names_option_source_fault_and_remedy() {
         assert_eq!(got.matches("error: ").count(), 1, "{args:?}: {got}");
     }
 
-    let got = World::default()
-        .variable("COREWIRE_PING_INTERVAL", "soon")
-        .refuse(&[]);
-    assert!(
-        got.contains("--ping-interval (variable COREWIRE_PING_INTERVAL): `soon` is not a duration"),
-        "{got}"
-    );
+    let got = World::default().variable("COREWIRE_PING_INTERVAL", "soon").refuse(&[]);
+    assert!(got.contains("--ping-interval (variable COREWIRE_PING_INTERVAL): `soon` is not a duration"), "{got}");
 }
 
 #[test]
 fn a_wrong_file_names_file_and_line() {
     let cases = [
-        (
-            "# first\nlisen = \"127.0.0.1:1\"\n",
-            "c.toml, line 2: there is no key `lisen`; perhaps `listen`",
-        ),
-        (
-            "max_message_bytes = 1\n",
-            "line 1: there is no key `max_message_bytes`; perhaps `max-message-bytes`",
-        ),
-        (
-            "\n\ncolour = 1\n",
-            "line 3: there is no key `colour`; the keys are",
-        ),
+        ("# first\nlisen = \"127.0.0.1:1\"\n", "c.toml, line 2: there is no key `lisen`; perhaps `listen`"),
+        ("max_message_bytes = 1\n", "line 1: there is no key `max_message_bytes`; perhaps `max-message-bytes`"),
+        ("\n\ncolour = 1\n", "line 3: there is no key `colour`; the keys are"),
         ("[tls]\ncert = 1\n", "line 1: there is no key `tls`"),
         ("log = \"text\"\nlog = \"json\"\n", "line 2: not TOML: "),
         ("log = \n", "line 1: not TOML: "),
-        (
-            "\nidle-timeout = 10\n",
-            "--idle-timeout (c.toml, line 2): `10` has no unit",
-        ),
-        (
-            "admin = true\n",
-            "--admin (c.toml, line 1): it is a TOML boolean, not a string",
-        ),
+        ("\nidle-timeout = 10\n", "--idle-timeout (c.toml, line 2): `10` has no unit"),
+        ("admin = true\n", "--admin (c.toml, line 1): it is a TOML boolean, not a string"),
         ("max-fragments = 1.5\n", "it is a TOML float"),
-        (
-            "log = [\"text\"]\n",
-            "it is a TOML array, not a string or a number\n",
-        ),
+        ("log = [\"text\"]\n", "it is a TOML array, not a string or a number\n"),
         ("origin = [1.5]\n", "or a list of strings"),
         ("listen = []\n", "the list is empty"),
         ("max-fragments = -1\n", "`-1` is not a count"),
         ("max-message-bytes = 0x10000\n", "is not a size"),
     ];
     for (file, want) in cases {
-        let got = World::default()
-            .file("c.toml", file)
-            .refuse(&["--config", "c.toml"]);
+        let got = World::default().file("c.toml", file).refuse(&["--config", "c.toml"]);
         assert!(got.contains(want), "{file}: {got}");
     }
 }
 
 #[test]
 fn all_wrong_values_are_told_at_once() {
-    let world = World::default()
-        .file("c.toml", "nonsense = 1\nlog = \"xml\"\n")
-        .variable("COREWIRE_DRIVER", "kqueue");
+    let world = World::default().file("c.toml", "nonsense = 1\nlog = \"xml\"\n").variable("COREWIRE_DRIVER", "kqueue");
     let got = world.refuse(&["--config", "c.toml", "--cores", "x"]);
     assert_eq!(got.matches("error: ").count(), 4, "{got}");
 }
@@ -415,15 +295,9 @@ fn all_wrong_values_are_told_at_once() {
 #[test]
 fn options_that_do_not_fit_together_are_refused() {
     let cases: &[(&[&str], &str)] = &[
-        (
-            &["--tls-cert", "cert.pem"],
-            "--tls-cert: it needs --tls-key",
-        ),
+        (&["--tls-cert", "cert.pem"], "--tls-cert: it needs --tls-key"),
         (&["--tls-key", "key.pem"], "--tls-key: it needs --tls-cert"),
-        (
-            &["--tls-client-ca", "cert.pem"],
-            "--tls-client-ca: it needs TLS",
-        ),
+        (&["--tls-client-ca", "cert.pem"], "--tls-client-ca: it needs TLS"),
         (
             &["--tls-cert", "key.pem", "--tls-key", "key.pem"],
             "--tls-cert: key.pem holds a private key and no certificate",
@@ -432,34 +306,16 @@ fn options_that_do_not_fit_together_are_refused() {
             &["--tls-cert", "cert.pem", "--tls-key", "cert.pem"],
             "--tls-key: cert.pem holds certificates and no private key",
         ),
-        (
-            &["--tls-cert", "cert.pem", "--tls-key", "empty.pem"],
-            "--tls-key: empty.pem is not PEM",
-        ),
-        (
-            &["--tls-cert", "none.pem", "--tls-key", "key.pem"],
-            "--tls-cert: cannot read none.pem",
-        ),
+        (&["--tls-cert", "cert.pem", "--tls-key", "empty.pem"], "--tls-key: empty.pem is not PEM"),
+        (&["--tls-cert", "none.pem", "--tls-key", "key.pem"], "--tls-cert: cannot read none.pem"),
         (
             &["--ping-interval", "2m"],
             "--ping-interval and --idle-timeout (default): a peer that is silent would be given up after 2m and pinged only after 2m",
         ),
-        (
-            &["--max-frame-bytes", "1G"],
-            "--max-frame-bytes and --max-message-bytes (default): a frame of 1GiB",
-        ),
-        (
-            &["--listen", "127.0.0.1:1", "--listen", "127.0.0.1:1"],
-            "--listen: 127.0.0.1:1 is given twice",
-        ),
-        (
-            &["--listen", "unix:/a", "--listen", "unix:/a"],
-            "unix:/a is given twice",
-        ),
-        (
-            &["--listen", "0.0.0.0:9090"],
-            "--admin (default) and --listen",
-        ),
+        (&["--max-frame-bytes", "1G"], "--max-frame-bytes and --max-message-bytes (default): a frame of 1GiB"),
+        (&["--listen", "127.0.0.1:1", "--listen", "127.0.0.1:1"], "--listen: 127.0.0.1:1 is given twice"),
+        (&["--listen", "unix:/a", "--listen", "unix:/a"], "unix:/a is given twice"),
+        (&["--listen", "0.0.0.0:9090"], "--admin (default) and --listen"),
     ];
     for (args, want) in cases {
         let got = with_pems().refuse(args);
@@ -476,24 +332,13 @@ fn options_that_do_fit_together_are_taken_without_a_warning() {
         &["--ping-interval", "0", "--idle-timeout", "1s"],
         &["--max-frame-bytes", "16M"],
         &["--unix-mode", "600", "--listen", "unix:/s"],
-        &[
-            "--tls-cert",
-            "cert.pem",
-            "--tls-key",
-            "key.pem",
-            "--tls-client-ca",
-            "cert.pem",
-        ],
+        &["--tls-cert", "cert.pem", "--tls-key", "key.pem", "--tls-client-ca", "cert.pem"],
         &["--admin", "127.0.0.1:0", "--listen", "127.0.0.1:0"],
         &["--admin", "[::1]:9090"],
     ];
     for args in cases {
         let loaded = with_pems().load(args);
-        assert!(
-            loaded.warnings.is_empty(),
-            "{args:?}: {:?}",
-            loaded.warnings
-        );
+        assert!(loaded.warnings.is_empty(), "{args:?}: {:?}", loaded.warnings);
     }
 }
 
@@ -501,23 +346,10 @@ fn options_that_do_fit_together_are_taken_without_a_warning() {
 fn what_is_probably_not_meant_is_warned_of() {
     let cases: &[(&[&str], &str)] = &[
         (&["--unix-mode", "600"], "--unix-mode has no effect"),
-        (
-            &["--admin", "0.0.0.0:9090"],
-            "can be reached from other machines",
-        ),
+        (&["--admin", "0.0.0.0:9090"], "can be reached from other machines"),
         (&["--trusted-proxy", "0.0.0.0/0"], "may claim any address"),
         (&["--max-queued-bytes", "1M"], "but not sent on"),
-        (
-            &[
-                "--listen",
-                "unix:/s",
-                "--tls-cert",
-                "cert.pem",
-                "--tls-key",
-                "key.pem",
-            ],
-            "TLS is for TCP",
-        ),
+        (&["--listen", "unix:/s", "--tls-cert", "cert.pem", "--tls-key", "key.pem"], "TLS is for TCP"),
     ];
     for (args, want) in cases {
         let warnings = with_pems().load(args).warnings;
@@ -529,18 +361,9 @@ fn what_is_probably_not_meant_is_warned_of() {
 #[test]
 fn cores_outside_the_affinity_mask_are_refused() {
     assert_eq!(load(&[]).choose_cores(&[0, 3]).expect("all"), [0, 3]);
-    assert_eq!(
-        load(&["--cores", "3"]).choose_cores(&[0, 3]).expect("one"),
-        [3]
-    );
-    let error = load(&["--cores", "0-2"])
-        .choose_cores(&[0, 3])
-        .expect_err("1 and 2")
-        .to_string();
-    assert!(
-        error.contains("--cores: cores 1-2 cannot be used by this process"),
-        "{error}"
-    );
+    assert_eq!(load(&["--cores", "3"]).choose_cores(&[0, 3]).expect("one"), [3]);
+    let error = load(&["--cores", "0-2"]).choose_cores(&[0, 3]).expect_err("1 and 2").to_string();
+    assert!(error.contains("--cores: cores 1-2 cannot be used by this process"), "{error}");
     assert!(error.contains("cores among 0,3"), "{error}");
 }
 
@@ -558,14 +381,8 @@ fn help_and_version_are_outcomes() {
         }
         other => panic!("{other:?}"),
     }
-    assert!(matches!(
-        World::default().invoke(&["--check-config"]),
-        Ok(Invocation::Check(_))
-    ));
-    assert!(matches!(
-        World::default().invoke(&[]),
-        Ok(Invocation::Run(_))
-    ));
+    assert!(matches!(World::default().invoke(&["--check-config"]), Ok(Invocation::Check(_))));
+    assert!(matches!(World::default().invoke(&[]), Ok(Invocation::Run(_))));
 }
 
 #[test]
@@ -574,22 +391,13 @@ fn the_effective_configuration_is_a_file_that_gives_itself() {
     for spec in OPTIONS {
         args.extend([format!("--{}", spec.name), unusual(spec.name).to_owned()]);
     }
-    args.extend([
-        "--listen".to_owned(),
-        "unix:/tmp/a \"quoted\" \\ path".to_owned(),
-    ]);
+    args.extend(["--listen".to_owned(), "unix:/tmp/a \"quoted\" \\ path".to_owned()]);
     let all: Vec<&str> = args.iter().map(String::as_str).collect();
     for args in [&[][..], &all] {
         let first = with_pems().load(args);
         let toml = first.to_toml();
-        let second = with_pems()
-            .file("c.toml", &toml)
-            .load(&["--config", "c.toml"]);
-        assert_eq!(
-            format!("{:?}", first.config),
-            format!("{:?}", second.config),
-            "{toml}"
-        );
+        let second = with_pems().file("c.toml", &toml).load(&["--config", "c.toml"]);
+        assert_eq!(format!("{:?}", first.config), format!("{:?}", second.config), "{toml}");
         for spec in OPTIONS {
             assert!(toml.contains(spec.name), "{} in {toml}", spec.name);
         }
@@ -598,12 +406,8 @@ fn the_effective_configuration_is_a_file_that_gives_itself() {
 
 #[test]
 fn the_effective_configuration_tells_where_each_value_came_from() {
-    let world = World::default()
-        .file("c.toml", "# mine\nlog = \"json\"\n")
-        .variable("COREWIRE_DRIVER", "epoll");
-    let toml = world
-        .load(&["--config", "c.toml", "--idle-timeout", "20s"])
-        .to_toml();
+    let world = World::default().file("c.toml", "# mine\nlog = \"json\"\n").variable("COREWIRE_DRIVER", "epoll");
+    let toml = world.load(&["--config", "c.toml", "--idle-timeout", "20s"]).to_toml();
     for want in [
         "log = \"json\"  # c.toml, line 2\n",
         "driver = \"epoll\"  # variable COREWIRE_DRIVER\n",

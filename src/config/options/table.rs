@@ -22,11 +22,7 @@ pub static OPTIONS: &[OptionSpec] = &[
         more: "0.0.0.0:8080 is every IPv4 address of the machine, [::]:8080 every address, port 0 lets the kernel \
                choose, unix:/run/corewire.sock is a Unix socket. A name such as localhost:8080 is resolved once, at \
                the start, and to one address, an IPv4 address if it has one.",
-        set: |draft, input| {
-            input
-                .each(str::parse::<ListenAddr>)
-                .map(|addrs| draft.config.listen = addrs)
-        },
+        set: |draft, input| input.each(str::parse::<ListenAddr>).map(|addrs| draft.config.listen = addrs),
         get: |config| Shown::list(&config.listen),
     },
     OptionSpec {
@@ -51,15 +47,8 @@ pub static OPTIONS: &[OptionSpec] = &[
         help: "Cores to run on, one thread each",
         more: "Example: --cores 0-3,6. The numbers are the kernel's, as in taskset(1); a core outside the process's \
                affinity mask is refused.",
-        set: |draft, input| {
-            parse::cores(input.one()?).map(|cores| draft.config.cores = Some(cores))
-        },
-        get: |config| {
-            config
-                .cores
-                .as_deref()
-                .map_or(Shown::Unset, |cores| Shown::Text(parse::show_cores(cores)))
-        },
+        set: |draft, input| parse::cores(input.one()?).map(|cores| draft.config.cores = Some(cores)),
+        get: |config| config.cores.as_deref().map_or(Shown::Unset, |cores| Shown::Text(parse::show_cores(cores))),
     },
     OptionSpec {
         name: "driver",
@@ -71,11 +60,7 @@ pub static OPTIONS: &[OptionSpec] = &[
         help: "How the kernel is asked for I/O: auto, io-uring or epoll",
         more: "auto takes io_uring where the kernel allows it, else epoll, and says so in the log; io-uring refuses \
                to start without it.",
-        set: |draft, input| {
-            input
-                .word(&DRIVERS)
-                .map(|driver| draft.config.driver = driver)
-        },
+        set: |draft, input| input.word(&DRIVERS).map(|driver| draft.config.driver = driver),
         get: |config| Shown::word("driver", DRIVERS.iter().position(|d| *d == config.driver)),
     },
     OptionSpec {
@@ -138,17 +123,11 @@ pub static OPTIONS: &[OptionSpec] = &[
         value_name: "CIDR",
         group: Group::Admission,
         repeatable: true,
-        accepts: Accepts::Form(
-            "a network or an address, such as 10.0.0.0/8, 127.0.0.1 or fd00::/8",
-        ),
+        accepts: Accepts::Form("a network or an address, such as 10.0.0.0/8, 127.0.0.1 or fd00::/8"),
         default: Fallback::Unset("none"),
         help: "Networks of proxies whose forwarded client addresses are believed",
         more: "Example: --trusted-proxy 10.0.0.0/8. What other peers say about forwarded addresses is ignored.",
-        set: |draft, input| {
-            input
-                .each(parse::network)
-                .map(|nets| draft.config.trusted_proxies = nets)
-        },
+        set: |draft, input| input.each(parse::network).map(|nets| draft.config.trusted_proxies = nets),
         get: |config| Shown::list(&config.trusted_proxies),
     },
     OptionSpec {
@@ -161,8 +140,7 @@ pub static OPTIONS: &[OptionSpec] = &[
         help: "Most connections at a time, over all cores; those beyond get status 503",
         more: "Example: --max-connections 10k (10,000). The process's limit of open files (ulimit -n) holds besides.",
         set: |draft, input| {
-            let count =
-                usize::try_from(input.count()?).map_err(|_| "it is too large".to_owned())?;
+            let count = usize::try_from(input.count()?).map_err(|_| "it is too large".to_owned())?;
             draft.config.max_connections = (count > 0).then_some(count);
             Ok(())
         },
@@ -178,17 +156,8 @@ pub static OPTIONS: &[OptionSpec] = &[
         help: "Compression with permessage-deflate: off, shared or dedicated",
         more: "shared compresses each message alone and takes no memory per connection. dedicated keeps the window \
                between messages where the peer allows it: a better ratio, up to 300 KiB per connection.",
-        set: |draft, input| {
-            input
-                .word(&DEFLATES)
-                .map(|mode| draft.config.limits.deflate = mode)
-        },
-        get: |config| {
-            Shown::word(
-                "deflate",
-                DEFLATES.iter().position(|d| *d == config.limits.deflate),
-            )
-        },
+        set: |draft, input| input.word(&DEFLATES).map(|mode| draft.config.limits.deflate = mode),
+        get: |config| Shown::word("deflate", DEFLATES.iter().position(|d| *d == config.limits.deflate)),
     },
     OptionSpec {
         name: "max-message-bytes",
@@ -199,11 +168,7 @@ pub static OPTIONS: &[OptionSpec] = &[
         default: Fallback::Value("16MiB"),
         help: "Largest message, after reassembly and decompression; larger ones close with 1009",
         more: "Example: --max-message-bytes 64k.",
-        set: |draft, input| {
-            input
-                .size()
-                .map(|bytes| draft.config.limits.message_bytes_max = bytes)
-        },
+        set: |draft, input| input.size().map(|bytes| draft.config.limits.message_bytes_max = bytes),
         get: |config| Shown::size(config.limits.message_bytes_max),
     },
     OptionSpec {
@@ -215,11 +180,7 @@ pub static OPTIONS: &[OptionSpec] = &[
         default: Fallback::Following("16MiB", "the same as --max-message-bytes"),
         help: "Largest payload of one frame, as its header announces it; larger ones close with 1009",
         more: "Not above --max-message-bytes.",
-        set: |draft, input| {
-            input
-                .size()
-                .map(|bytes| draft.config.limits.frame_bytes_max = bytes)
-        },
+        set: |draft, input| input.size().map(|bytes| draft.config.limits.frame_bytes_max = bytes),
         get: |config| Shown::size(config.limits.frame_bytes_max),
     },
     OptionSpec {
@@ -250,9 +211,7 @@ pub static OPTIONS: &[OptionSpec] = &[
         set: |draft, input| {
             let limits = &mut draft.config.limits;
             limits.queued_bytes_max = input.size()?;
-            limits.queued_bytes_pause = Limits::default()
-                .queued_bytes_pause
-                .min(limits.queued_bytes_max / 2);
+            limits.queued_bytes_pause = Limits::default().queued_bytes_pause.min(limits.queued_bytes_max / 2);
             Ok(())
         },
         get: |config| Shown::size(config.limits.queued_bytes_max),
@@ -266,11 +225,7 @@ pub static OPTIONS: &[OptionSpec] = &[
         default: Fallback::Value("16KiB"),
         help: "Largest request head of the opening handshake; larger ones get status 431",
         more: "",
-        set: |draft, input| {
-            input
-                .size()
-                .map(|bytes| draft.config.limits.header_bytes_max = bytes)
-        },
+        set: |draft, input| input.size().map(|bytes| draft.config.limits.header_bytes_max = bytes),
         get: |config| Shown::size(config.limits.header_bytes_max),
     },
     OptionSpec {
@@ -282,11 +237,7 @@ pub static OPTIONS: &[OptionSpec] = &[
         default: Fallback::Value("10s"),
         help: "From accept to the finished opening handshake, TLS included",
         more: "",
-        set: |draft, input| {
-            input
-                .span()
-                .map(|span| draft.config.limits.handshake_timeout = span)
-        },
+        set: |draft, input| input.span().map(|span| draft.config.limits.handshake_timeout = span),
         get: |config| Shown::span(config.limits.handshake_timeout),
     },
     OptionSpec {
@@ -298,11 +249,7 @@ pub static OPTIONS: &[OptionSpec] = &[
         default: Fallback::Value("2m"),
         help: "Silence after which a peer is given up; its pongs count as a sign of life",
         more: "",
-        set: |draft, input| {
-            input
-                .span()
-                .map(|span| draft.config.limits.idle_timeout = span)
-        },
+        set: |draft, input| input.span().map(|span| draft.config.limits.idle_timeout = span),
         get: |config| Shown::span(config.limits.idle_timeout),
     },
     OptionSpec {
@@ -315,11 +262,7 @@ pub static OPTIONS: &[OptionSpec] = &[
         help: "Silence after which the peer is sent a ping",
         more: "Less than --idle-timeout, or no ping could keep a silent connection. Proxies often end connections that \
                are silent for a minute.",
-        set: |draft, input| {
-            input
-                .span()
-                .map(|span| draft.config.limits.ping_interval = span)
-        },
+        set: |draft, input| input.span().map(|span| draft.config.limits.ping_interval = span),
         get: |config| Shown::span(config.limits.ping_interval),
     },
     OptionSpec {
@@ -331,11 +274,7 @@ pub static OPTIONS: &[OptionSpec] = &[
         default: Fallback::Value("5s"),
         help: "How long a peer has to answer our Close before its connection is cut",
         more: "",
-        set: |draft, input| {
-            input
-                .span()
-                .map(|span| draft.config.limits.close_timeout = span)
-        },
+        set: |draft, input| input.span().map(|span| draft.config.limits.close_timeout = span),
         get: |config| Shown::span(config.limits.close_timeout),
     },
     OptionSpec {
@@ -406,11 +345,7 @@ pub static OPTIONS: &[OptionSpec] = &[
         default: Fallback::Value("text"),
         help: "Form of the log on stderr: text or json",
         more: "Text is coloured when stderr is a terminal.",
-        set: |draft, input| {
-            input
-                .word(&LOG_FORMATS)
-                .map(|format| draft.config.log = format)
-        },
+        set: |draft, input| input.word(&LOG_FORMATS).map(|format| draft.config.log = format),
         get: |config| Shown::word("log", LOG_FORMATS.iter().position(|f| *f == config.log)),
     },
     OptionSpec {
@@ -422,17 +357,8 @@ pub static OPTIONS: &[OptionSpec] = &[
         default: Fallback::Value("info"),
         help: "How much is logged: error, warn, info, debug or trace",
         more: "",
-        set: |draft, input| {
-            input
-                .word(&LOG_LEVELS)
-                .map(|level| draft.config.log_level = level)
-        },
-        get: |config| {
-            Shown::word(
-                "log-level",
-                LOG_LEVELS.iter().position(|l| *l == config.log_level),
-            )
-        },
+        set: |draft, input| input.word(&LOG_LEVELS).map(|level| draft.config.log_level = level),
+        get: |config| Shown::word("log-level", LOG_LEVELS.iter().position(|l| *l == config.log_level)),
     },
 ];
 
@@ -466,21 +392,7 @@ const YEAR: Duration = Duration::from_secs(31_557_600);
 /// A control frame has up to 125 bytes and comes in one piece (RFC 6455 §5.5), so no limit may be lower.
 const MESSAGE_RANGE: RangeInclusive<u64> = 125..=4 * GIB;
 
-const DRIVERS: [DriverChoice; 3] = [
-    DriverChoice::Auto,
-    DriverChoice::IoUring,
-    DriverChoice::Epoll,
-];
-const DEFLATES: [DeflateMode; 3] = [
-    DeflateMode::Off,
-    DeflateMode::Shared,
-    DeflateMode::Dedicated,
-];
+const DRIVERS: [DriverChoice; 3] = [DriverChoice::Auto, DriverChoice::IoUring, DriverChoice::Epoll];
+const DEFLATES: [DeflateMode; 3] = [DeflateMode::Off, DeflateMode::Shared, DeflateMode::Dedicated];
 const LOG_FORMATS: [LogFormat; 2] = [LogFormat::Text, LogFormat::Json];
-const LOG_LEVELS: [LogLevel; 5] = [
-    LogLevel::Error,
-    LogLevel::Warn,
-    LogLevel::Info,
-    LogLevel::Debug,
-    LogLevel::Trace,
-];
+const LOG_LEVELS: [LogLevel; 5] = [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug, LogLevel::Trace];

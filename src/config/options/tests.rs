@@ -3,18 +3,12 @@ use super::*;
 #[test]
 fn the_defaults_are_those_that_each_layer_documents() {
     let config = defaults(Command::Serve);
-    assert_eq!(
-        format!("{:?}", config.limits),
-        format!("{:?}", Limits::default())
-    );
+    assert_eq!(format!("{:?}", config.limits), format!("{:?}", Limits::default()));
     assert_eq!(config.unix_mode, 0o660);
     assert_eq!(config.drain_time, Duration::from_secs(5));
     assert_eq!(config.driver, DriverChoice::default());
     assert_eq!(config.origin, OriginSetting::default());
-    assert_eq!(
-        (config.log, config.log_level),
-        (LogFormat::default(), LogLevel::default())
-    );
+    assert_eq!((config.log, config.log_level), (LogFormat::default(), LogLevel::default()));
     assert_eq!(config.admin, Some(SocketAddr::from(([127, 0, 0, 1], 9090))));
     assert_eq!(defaults(Command::Echo).admin, None);
     assert_eq!(defaults(Command::Broadcast).admin, None);
@@ -29,12 +23,7 @@ fn every_word_is_taken_and_shown_as_itself() {
         for word in *words {
             let mut draft = Draft::new(Command::Serve);
             (spec.set)(&mut draft, &Input::new(spec, &[(*word).to_owned()])).expect(word);
-            assert_eq!(
-                (spec.get)(&draft.config),
-                Shown::Text((*word).to_owned()),
-                "{}",
-                spec.name
-            );
+            assert_eq!((spec.get)(&draft.config), Shown::Text((*word).to_owned()), "{}", spec.name);
         }
     }
 }
@@ -48,25 +37,15 @@ fn the_ends_of_every_range_are_inside_and_their_neighbours_outside() {
         let (inside, outside) = match &spec.accepts {
             Accepts::Size(range) | Accepts::Count(range, None) => (
                 vec![range.start().to_string(), range.end().to_string()],
-                vec![
-                    (range.start() - 1).to_string(),
-                    (range.end() + 1).to_string(),
-                ],
+                vec![(range.start() - 1).to_string(), (range.end() + 1).to_string()],
             ),
-            Accepts::Count(range, Some(_)) => (
-                vec!["0".to_owned(), range.end().to_string()],
-                vec![(range.end() + 1).to_string()],
-            ),
+            Accepts::Count(range, Some(_)) => {
+                (vec!["0".to_owned(), range.end().to_string()], vec![(range.end() + 1).to_string()])
+            }
             Accepts::Span(range, zero) => {
                 let mut ends = (
-                    vec![
-                        parse::show_duration(*range.start()),
-                        parse::show_duration(*range.end()),
-                    ],
-                    vec![
-                        "1us".to_owned(),
-                        parse::show_duration(*range.end() + Duration::from_secs(1)),
-                    ],
+                    vec![parse::show_duration(*range.start()), parse::show_duration(*range.end())],
+                    vec!["1us".to_owned(), parse::show_duration(*range.end() + Duration::from_secs(1))],
                 );
                 if zero.is_some() {
                     ends.0.push("0".to_owned())
@@ -82,11 +61,7 @@ fn the_ends_of_every_range_are_inside_and_their_neighbours_outside() {
         }
         for text in outside {
             let free_form = spec.value_name == "FILE";
-            assert!(
-                free_form || take(spec, text.clone()).is_err(),
-                "{} {text}",
-                spec.name
-            );
+            assert!(free_form || take(spec, text.clone()).is_err(), "{} {text}", spec.name);
         }
     }
 }
@@ -96,22 +71,11 @@ fn groups_stand_together_and_names_are_distinct() {
     let mut groups: Vec<Group> = OPTIONS.iter().map(|spec| spec.group).collect();
     groups.dedup();
     for (index, group) in groups.iter().enumerate() {
-        assert!(
-            !groups[..index].contains(group),
-            "{group:?} is in two places"
-        );
+        assert!(!groups[..index].contains(group), "{group:?} is in two places");
     }
     for (index, spec) in OPTIONS.iter().enumerate() {
-        assert!(
-            OPTIONS[..index].iter().all(|other| other.name != spec.name),
-            "{}",
-            spec.name
-        );
-        assert!(
-            !spec.help.is_empty() && !spec.help.ends_with('.'),
-            "{}",
-            spec.name
-        );
+        assert!(OPTIONS[..index].iter().all(|other| other.name != spec.name), "{}", spec.name);
+        assert!(!spec.help.is_empty() && !spec.help.ends_with('.'), "{}", spec.name);
     }
 }
 

@@ -55,11 +55,7 @@ fn parse_series(line: &str) -> Series {
         }
     }
     let value = rest.strip_prefix(' ').expect(line);
-    Series {
-        name: name.to_owned(),
-        labels,
-        value: value.parse().expect(line),
-    }
+    Series { name: name.to_owned(), labels, value: value.parse().expect(line) }
 }
 
 /// Content up to the closing quote, and what stands after it.
@@ -86,10 +82,7 @@ fn is_name(name: &str) -> bool {
 }
 
 fn shard(core: usize) -> CoreMetrics {
-    CoreMetrics {
-        core,
-        metrics: Arc::new(ShardMetrics::default()),
-    }
+    CoreMetrics { core, metrics: Arc::new(ShardMetrics::default()) }
 }
 
 fn render_with(shards: &[CoreMetrics], version: &'static str) -> String {
@@ -121,10 +114,7 @@ fn all_series(text: &str) -> Vec<Series> {
 }
 
 fn value_of(text: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
-    let labels = labels
-        .iter()
-        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-        .collect();
+    let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     let series = all_series(text);
     let found = series.iter().find(|s| s.name == name && s.labels == labels);
     found.unwrap_or_else(|| panic!("{name} {labels:?}")).value
@@ -139,10 +129,7 @@ fn every_family_is_one_block_of_help_type_and_series() {
     for line in text.lines() {
         match parse(line) {
             Line::Help(name) => {
-                assert!(
-                    families.iter().all(|(family, _)| *family != name),
-                    "{name} comes twice"
-                );
+                assert!(families.iter().all(|(family, _)| *family != name), "{name} comes twice");
                 helped = Some(name);
             }
             Line::Type(name, kind) => {
@@ -153,11 +140,7 @@ fn every_family_is_one_block_of_help_type_and_series() {
                 assert_eq!(helped, None);
                 let (family, kind) = families.last().expect("a series comes after its family");
                 assert_eq!(*family, series.name);
-                assert_eq!(
-                    kind == "counter",
-                    family.ends_with("_total"),
-                    "{family} is a {kind}"
-                );
+                assert_eq!(kind == "counter", family.ends_with("_total"), "{family} is a {kind}");
                 assert!(series.value >= 0.0);
             }
         }
@@ -165,16 +148,10 @@ fn every_family_is_one_block_of_help_type_and_series() {
     let series = all_series(&text);
     for (index, one) in series.iter().enumerate() {
         let mut before = series[..index].iter();
-        assert!(
-            !before.any(|other| (&other.name, &other.labels) == (&one.name, &one.labels)),
-            "{one:?}"
-        );
+        assert!(!before.any(|other| (&other.name, &other.labels) == (&one.name, &one.labels)), "{one:?}");
     }
     for (family, _) in &families {
-        assert!(
-            series.iter().any(|one| one.name == *family),
-            "{family} is empty"
-        );
+        assert!(series.iter().any(|one| one.name == *family), "{family} is empty");
     }
 }
 
@@ -185,9 +162,7 @@ fn every_figure_of_every_shard_is_there_once_and_nothing_is_summed() {
     let series = all_series(&text);
     let figures = shards[0].metrics.samples().count();
     for core in ["0", "5"] {
-        let of_core = series
-            .iter()
-            .filter(|s| s.labels.get("core").map(String::as_str) == Some(core));
+        let of_core = series.iter().filter(|s| s.labels.get("core").map(String::as_str) == Some(core));
         assert_eq!(of_core.count(), figures, "core {core}");
     }
     let without_core = series.iter().filter(|s| !s.labels.contains_key("core"));
@@ -213,64 +188,27 @@ fn values_go_to_the_core_and_member_that_counted_them() {
     shards[1].metrics.refused_origin.add(7);
     let text = render_with(&shards, "0.1.0");
 
-    let open = |core| {
-        value_of(
-            &text,
-            "corewire_connections",
-            &[("core", core), ("state", "open")],
-        )
-    };
+    let open = |core| value_of(&text, "corewire_connections", &[("core", core), ("state", "open")]);
     assert_eq!(open("0"), 3.0);
-    assert!(
-        text.contains("corewire_connections{core=\"5\",state=\"open\"} 18446744073709551615\n")
-    );
-    assert_eq!(
-        value_of(
-            &text,
-            "corewire_refusals_total",
-            &[("core", "5"), ("reason", "origin")]
-        ),
-        7.0
-    );
-    assert_eq!(
-        value_of(
-            &text,
-            "corewire_refusals_total",
-            &[("core", "0"), ("reason", "origin")]
-        ),
-        0.0
-    );
+    assert!(text.contains("corewire_connections{core=\"5\",state=\"open\"} 18446744073709551615\n"));
+    assert_eq!(value_of(&text, "corewire_refusals_total", &[("core", "5"), ("reason", "origin")]), 7.0);
+    assert_eq!(value_of(&text, "corewire_refusals_total", &[("core", "0"), ("reason", "origin")]), 0.0);
     assert_eq!(value_of(&text, "corewire_uptime_seconds", &[]), 2.5);
     assert_eq!(value_of(&text, "process_cpu_seconds_total", &[]), 1.25);
-    assert_eq!(
-        value_of(&text, "process_start_time_seconds", &[]),
-        1_700_000_000.5
-    );
-    assert_eq!(
-        value_of(&text, "process_resident_memory_bytes", &[]),
-        5_242_880.0
-    );
-    assert_eq!(
-        value_of(&text, "corewire_build_info", &[("version", "0.1.0")]),
-        1.0
-    );
+    assert_eq!(value_of(&text, "process_start_time_seconds", &[]), 1_700_000_000.5);
+    assert_eq!(value_of(&text, "process_resident_memory_bytes", &[]), 5_242_880.0);
+    assert_eq!(value_of(&text, "corewire_build_info", &[("version", "0.1.0")]), 1.0);
 }
 
 #[test]
 fn labels_and_help_are_escaped() {
     let text = render_with(&[], "a\"b\\c\nd");
     assert!(text.contains(r#"corewire_build_info{version="a\"b\\c\nd"} 1"#));
-    assert_eq!(
-        value_of(&text, "corewire_build_info", &[("version", "a\"b\\c\nd")]),
-        1.0
-    );
+    assert_eq!(value_of(&text, "corewire_build_info", &[("version", "a\"b\\c\nd")]), 1.0);
 
     let mut written = Text(String::new());
     written.family("x", Kind::Gauge, "one\\two\nthree \"four\"");
-    assert_eq!(
-        written.0,
-        "# HELP x one\\\\two\\nthree \"four\"\n# TYPE x gauge\n"
-    );
+    assert_eq!(written.0, "# HELP x one\\\\two\\nthree \"four\"\n# TYPE x gauge\n");
 }
 
 #[test]

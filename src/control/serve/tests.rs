@@ -31,14 +31,8 @@ impl ControlSource for Server {
 }
 
 fn server() -> Arc<Server> {
-    let shard = |core| CoreMetrics {
-        core,
-        metrics: Arc::new(ShardMetrics::default()),
-    };
-    Arc::new(Server {
-        shards: vec![shard(0), shard(1)],
-        draining: AtomicBool::new(false),
-    })
+    let shard = |core| CoreMetrics { core, metrics: Arc::new(ShardMetrics::default()) };
+    Arc::new(Server { shards: vec![shard(0), shard(1)], draining: AtomicBool::new(false) })
 }
 
 fn start_on(port: u16) -> Result<ControlHandle, ControlError> {
@@ -48,9 +42,7 @@ fn start_on(port: u16) -> Result<ControlHandle, ControlError> {
 
 fn connect(handle: &ControlHandle) -> TcpStream {
     let stream = TcpStream::connect(handle.local_addr()).expect("connect");
-    stream
-        .set_read_timeout(Some(GIVE_UP_AFTER))
-        .expect("read timeout");
+    stream.set_read_timeout(Some(GIVE_UP_AFTER)).expect("read timeout");
     stream
 }
 
@@ -80,22 +72,10 @@ fn metrics_have_the_media_type_and_a_series_per_core() {
     let handle = start_on(0).expect("start");
     let reply = request(&handle, "GET /metrics");
     assert!(reply.starts_with("HTTP/1.1 200 OK\r\n"), "{reply}");
-    assert!(
-        reply.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"),
-        "{reply}"
-    );
-    assert!(
-        reply.contains("\ncorewire_messages_out_total{core=\"0\"} 0\n"),
-        "{reply}"
-    );
-    assert!(
-        reply.contains("\ncorewire_messages_out_total{core=\"1\"} 0\n"),
-        "{reply}"
-    );
-    assert!(
-        reply.contains("\ncorewire_build_info{version=\"1.2.3\"} 1\n"),
-        "{reply}"
-    );
+    assert!(reply.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{reply}");
+    assert!(reply.contains("\ncorewire_messages_out_total{core=\"0\"} 0\n"), "{reply}");
+    assert!(reply.contains("\ncorewire_messages_out_total{core=\"1\"} 0\n"), "{reply}");
+    assert!(reply.contains("\ncorewire_build_info{version=\"1.2.3\"} 1\n"), "{reply}");
     stop_in_time(handle);
 }
 
@@ -103,18 +83,11 @@ fn metrics_have_the_media_type_and_a_series_per_core() {
 fn draining_shows_in_readiness_and_not_in_health() {
     let source = server();
     let addr = SocketAddr::from(([127, 0, 0, 1], 0));
-    let handle = start(
-        ControlOptions { addr },
-        Arc::clone(&source) as Arc<dyn ControlSource>,
-    )
-    .expect("start");
+    let handle = start(ControlOptions { addr }, Arc::clone(&source) as Arc<dyn ControlSource>).expect("start");
     assert!(request(&handle, "GET /readyz").starts_with("HTTP/1.1 200 "));
     source.draining.store(true, Relaxed);
     let reply = request(&handle, "GET /readyz");
-    assert!(
-        reply.starts_with("HTTP/1.1 503 ") && reply.ends_with("draining\n"),
-        "{reply}"
-    );
+    assert!(reply.starts_with("HTTP/1.1 503 ") && reply.ends_with("draining\n"), "{reply}");
     assert!(request(&handle, "GET /healthz").starts_with("HTTP/1.1 200 "));
     stop_in_time(handle);
 }
@@ -123,26 +96,14 @@ fn draining_shows_in_readiness_and_not_in_health() {
 fn other_paths_and_methods_say_what_exists() {
     let handle = start_on(0).expect("start");
     let index = request(&handle, "GET /");
-    assert!(
-        index.starts_with("HTTP/1.1 200 ") && index.contains("GET /metrics"),
-        "{index}"
-    );
+    assert!(index.starts_with("HTTP/1.1 200 ") && index.contains("GET /metrics"), "{index}");
     let lost = request(&handle, "GET /metric?x=1");
-    assert!(
-        lost.starts_with("HTTP/1.1 404 ") && lost.contains("there is no /metric\n"),
-        "{lost}"
-    );
+    assert!(lost.starts_with("HTTP/1.1 404 ") && lost.contains("there is no /metric\n"), "{lost}");
     assert!(lost.contains("GET /readyz"), "{lost}");
     let posted = request(&handle, "POST /metrics");
-    assert!(
-        posted.starts_with("HTTP/1.1 405 ") && posted.contains("allow: GET"),
-        "{posted}"
-    );
+    assert!(posted.starts_with("HTTP/1.1 405 ") && posted.contains("allow: GET"), "{posted}");
     let head = request(&handle, "HEAD /healthz");
-    assert!(
-        head.starts_with("HTTP/1.1 200 ") && head.ends_with("\r\n\r\n"),
-        "{head}"
-    );
+    assert!(head.starts_with("HTTP/1.1 200 ") && head.ends_with("\r\n\r\n"), "{head}");
     stop_in_time(handle);
 }
 
@@ -152,10 +113,7 @@ fn a_taken_port_is_told_at_the_start() {
     let error = start_on(handle.local_addr().port()).expect_err("the port is taken");
     assert!(matches!(error, ControlError::AddrInUse { .. }), "{error:?}");
     let text = error.to_string();
-    assert!(
-        text.contains(&handle.local_addr().to_string()) && text.contains("--admin"),
-        "{text}"
-    );
+    assert!(text.contains(&handle.local_addr().to_string()) && text.contains("--admin"), "{text}");
     stop_in_time(handle);
 }
 
@@ -164,36 +122,21 @@ fn an_address_of_another_machine_is_told_at_the_start() {
     // TEST-NET-1 (RFC 5737): no machine has it.
     let addr = SocketAddr::from(([192, 0, 2, 1], 0));
     let error = start(ControlOptions { addr }, server()).expect_err("it is not ours");
-    assert!(
-        matches!(error, ControlError::AddrNotAvailable { .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error, ControlError::AddrNotAvailable { .. }), "{error:?}");
 }
 
 #[test]
 fn garbage_gets_a_400_and_harms_nobody() {
     let handle = start_on(0).expect("start");
-    let long_head = [
-        b"GET / HTTP/1.1\r\nX: ".as_slice(),
-        &[b'x'; 2 * HEAD_BYTES_MAX],
-    ]
-    .concat();
-    for bytes in [
-        b"\x16\x03\x01\x00\xff\xff\xff\r\n\r\n".as_slice(),
-        b"hello\r\n\r\n",
-        &long_head,
-    ] {
+    let long_head = [b"GET / HTTP/1.1\r\nX: ".as_slice(), &[b'x'; 2 * HEAD_BYTES_MAX]].concat();
+    for bytes in [b"\x16\x03\x01\x00\xff\xff\xff\r\n\r\n".as_slice(), b"hello\r\n\r\n", &long_head] {
         let mut stream = connect(&handle);
         // The server may have given up before it has read everything.
         let _ = stream.write_all(bytes);
         let _ = stream.shutdown(Shutdown::Write);
         let mut reply = Vec::new();
         let _ = stream.read_to_end(&mut reply);
-        assert!(
-            reply.is_empty() || reply.starts_with(b"HTTP/1.1 4"),
-            "{}",
-            reply.escape_ascii()
-        );
+        assert!(reply.is_empty() || reply.starts_with(b"HTTP/1.1 4"), "{}", reply.escape_ascii());
     }
     assert!(request(&handle, "GET /healthz").starts_with("HTTP/1.1 200 "));
     stop_in_time(handle);
@@ -206,19 +149,14 @@ fn silent_slow_and_idle_clients_delay_neither_others_nor_the_stop() {
     let mut slow = connect(&handle);
     slow.write_all(b"GET /metrics HTT").expect("write");
     let mut idle = connect(&handle);
-    idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: admin\r\n\r\n")
-        .expect("write");
+    idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: admin\r\n\r\n").expect("write");
     let mut first = [0; 12];
     idle.read_exact(&mut first).expect("read");
     assert_eq!(&first, b"HTTP/1.1 200");
     // Asks for more than the socket buffers hold, and reads nothing.
     let mut deaf = connect(&handle);
-    deaf.set_write_timeout(Some(Duration::from_millis(100)))
-        .expect("write timeout");
-    while deaf
-        .write_all(b"GET /metrics HTTP/1.1\r\nHost: admin\r\n\r\n")
-        .is_ok()
-    {}
+    deaf.set_write_timeout(Some(Duration::from_millis(100))).expect("write timeout");
+    while deaf.write_all(b"GET /metrics HTTP/1.1\r\nHost: admin\r\n\r\n").is_ok() {}
 
     assert!(request(&handle, "GET /healthz").starts_with("HTTP/1.1 200 "));
     stop_in_time(handle);
@@ -248,11 +186,7 @@ fn a_dropped_handle_stops_the_thread_too() {
 
 fn start_impatient() -> ControlHandle {
     let addr = SocketAddr::from(([127, 0, 0, 1], 0));
-    let patience = Patience {
-        head: Duration::from_millis(300),
-        write: Duration::from_millis(500),
-        ..PATIENCE
-    };
+    let patience = Patience { head: Duration::from_millis(300), write: Duration::from_millis(500), ..PATIENCE };
     start_with(ControlOptions { addr }, server(), patience).expect("start")
 }
 
@@ -281,9 +215,7 @@ fn a_client_that_reads_nothing_is_cut() {
     loop {
         match deaf.write(b"GET /metrics HTTP/1.1\r\nHost: admin\r\n\r\n") {
             Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                thread::sleep(Duration::from_millis(20))
-            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(Duration::from_millis(20)),
             Err(_) => break,
         }
         assert!(Instant::now() < give_up_at, "it is still connected");

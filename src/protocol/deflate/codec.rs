@@ -40,9 +40,7 @@ impl Deflater {
     pub fn new(window_bits: u8, level: u8) -> Self {
         let window_bits = window_bits.clamp(COMPRESS_WINDOW_BITS_MIN, WINDOW_BITS_MAX);
         let level = Compression::new(u32::from(level.min(LEVEL_MAX)));
-        Self {
-            stream: Compress::new_with_window_bits(level, false, window_bits),
-        }
+        Self { stream: Compress::new_with_window_bits(level, false, window_bits) }
     }
 
     /// Appends the compressed message to `out`, without the `00 00 FF FF` that every message ends in
@@ -57,10 +55,7 @@ impl Deflater {
             return;
         }
         self.compress(payload, out);
-        debug_assert!(
-            out.ends_with(&TAIL),
-            "a sync flush ends in an empty stored block (RFC 1951 §3.2.4)"
-        );
+        debug_assert!(out.ends_with(&TAIL), "a sync flush ends in an empty stored block (RFC 1951 §3.2.4)");
         out.truncate(out.len() - TAIL.len());
         if !keep_context {
             self.reset();
@@ -95,13 +90,8 @@ impl Inflater {
     /// The window kept is always the largest: zlib-rs allocates it in any case, and every stream for a smaller one
     /// inflates in it alike, however the message is cut.
     pub fn new(window_bits: u8) -> Self {
-        debug_assert!(
-            (8..=WINDOW_BITS_MAX).contains(&window_bits),
-            "RFC 7692 §7.1.2"
-        );
-        Self {
-            stream: Decompress::new(false),
-        }
+        debug_assert!((8..=WINDOW_BITS_MAX).contains(&window_bits), "RFC 7692 §7.1.2");
+        Self { stream: Decompress::new(false) }
     }
 
     /// Appends the inflated message to `out`.
@@ -147,20 +137,13 @@ impl Inflater {
         }
     }
 
-    fn feed(
-        &mut self,
-        mut input: &[u8],
-        out: &mut Vec<u8>,
-        out_len_max: usize,
-    ) -> Result<Fed, InflateError> {
+    fn feed(&mut self, mut input: &[u8], out: &mut Vec<u8>, out_len_max: usize) -> Result<Fed, InflateError> {
         let mut final_blocks = 0;
         loop {
             reserve_step(out, out_len_max);
             let (taken_before, len_before) = (self.stream.total_in(), out.len());
-            let status = self
-                .stream
-                .decompress_vec(input, out, FlushDecompress::Sync)
-                .map_err(|_| InflateError::Corrupt)?;
+            let status =
+                self.stream.decompress_vec(input, out, FlushDecompress::Sync).map_err(|_| InflateError::Corrupt)?;
             let taken = (self.stream.total_in() - taken_before) as usize;
             input = &input[taken..];
             if out.len() > out_len_max {
@@ -263,51 +246,19 @@ mod tests {
     #[test]
     fn the_examples_of_rfc_7692_section_7_2_3() {
         let cases: &[(&str, &[u8], &[u8])] = &[
-            (
-                "§7.2.3.1, one block",
-                b"\xf2\x48\xcd\xc9\xc9\x07\x00",
-                b"Hello",
-            ),
-            (
-                "§7.2.3.3, stored",
-                b"\x00\x05\x00\xfa\xff\x48\x65\x6c\x6c\x6f\x00",
-                b"Hello",
-            ),
-            (
-                "§7.2.3.4, a final block",
-                b"\xf3\x48\xcd\xc9\xc9\x07\x00\x00",
-                b"Hello",
-            ),
-            (
-                "§7.2.3.5, two blocks",
-                b"\xf2\x48\x05\x00\x00\x00\xff\xff\xca\xc9\xc9\x07\x00",
-                b"Hello",
-            ),
+            ("§7.2.3.1, one block", b"\xf2\x48\xcd\xc9\xc9\x07\x00", b"Hello"),
+            ("§7.2.3.3, stored", b"\x00\x05\x00\xfa\xff\x48\x65\x6c\x6c\x6f\x00", b"Hello"),
+            ("§7.2.3.4, a final block", b"\xf3\x48\xcd\xc9\xc9\x07\x00\x00", b"Hello"),
+            ("§7.2.3.5, two blocks", b"\xf2\x48\x05\x00\x00\x00\xff\xff\xca\xc9\xc9\x07\x00", b"Hello"),
             ("§7.2.3.6, empty", b"\x00", b""),
             // Not in the RFC: what else real peers send.
             ("nothing at all", b"", b""),
-            (
-                "a final block without the empty one behind it",
-                b"\xf3\x48\xcd\xc9\xc9\x07\x00",
-                b"Hello",
-            ),
-            (
-                "two final blocks",
-                b"\xf3\x48\xcd\xc9\xc9\x07\x00\xf3\x48\xcd\xc9\xc9\x07\x00\x00",
-                b"HelloHello",
-            ),
-            (
-                "with its tail left on",
-                b"\xf2\x48\xcd\xc9\xc9\x07\x00\x00\x00\xff\xff",
-                b"Hello",
-            ),
+            ("a final block without the empty one behind it", b"\xf3\x48\xcd\xc9\xc9\x07\x00", b"Hello"),
+            ("two final blocks", b"\xf3\x48\xcd\xc9\xc9\x07\x00\xf3\x48\xcd\xc9\xc9\x07\x00\x00", b"HelloHello"),
+            ("with its tail left on", b"\xf2\x48\xcd\xc9\xc9\x07\x00\x00\x00\xff\xff", b"Hello"),
         ];
         for &(name, compressed, want) in cases {
-            assert_eq!(
-                inflate_one(compressed, NO_LIMIT).as_deref(),
-                Ok(want),
-                "{name}"
-            );
+            assert_eq!(inflate_one(compressed, NO_LIMIT).as_deref(), Ok(want), "{name}");
         }
         assert_eq!(deflate_one(b"Hello"), b"\xf2\x48\xcd\xc9\xc9\x07\x00");
         assert_eq!(deflate_one(b""), b"\x00");
@@ -315,18 +266,13 @@ mod tests {
 
     #[test]
     fn context_takeover_as_in_rfc_7692_section_7_2_3_2() {
-        let (first, second) = (
-            &b"\xf2\x48\xcd\xc9\xc9\x07\x00"[..],
-            &b"\xf2\x00\x11\x00\x00"[..],
-        );
+        let (first, second) = (&b"\xf2\x48\xcd\xc9\xc9\x07\x00"[..], &b"\xf2\x00\x11\x00\x00"[..]);
         let (mut deflater, mut inflater) = (Deflater::new(15, LEVEL), Inflater::new(15));
         for want in [first, second] {
             let (mut compressed, mut inflated) = (Vec::new(), Vec::new());
             deflater.deflate(b"Hello", &mut compressed, true);
             assert_eq!(compressed, want);
-            inflater
-                .inflate(&compressed, &mut inflated, NO_LIMIT, true)
-                .unwrap();
+            inflater.inflate(&compressed, &mut inflated, NO_LIMIT, true).unwrap();
             assert_eq!(inflated, b"Hello");
         }
         // Whoever has not kept the context cannot read what refers to it.
@@ -345,9 +291,7 @@ mod tests {
         for payload in [&b""[..], b"Hello", b"", b"Hello", b""] {
             let (mut compressed, mut inflated) = (Vec::new(), Vec::new());
             deflater.deflate(payload, &mut compressed, true);
-            inflater
-                .inflate(&compressed, &mut inflated, NO_LIMIT, true)
-                .unwrap();
+            inflater.inflate(&compressed, &mut inflated, NO_LIMIT, true).unwrap();
             assert_eq!(inflated, payload);
         }
     }
@@ -357,17 +301,9 @@ mod tests {
         for len in [0, 1, 5, 1000, 1024, 1025, 100_000] {
             let payload = vec![b'x'; len];
             let compressed = deflate_one(&payload);
-            assert_eq!(
-                inflate_one(&compressed, len).as_ref(),
-                Ok(&payload),
-                "{len}"
-            );
+            assert_eq!(inflate_one(&compressed, len).as_ref(), Ok(&payload), "{len}");
             if len > 0 {
-                assert_eq!(
-                    inflate_one(&compressed, len - 1),
-                    Err(InflateError::TooBig),
-                    "{len}"
-                );
+                assert_eq!(inflate_one(&compressed, len - 1), Err(InflateError::TooBig), "{len}");
             }
         }
     }
@@ -381,11 +317,7 @@ mod tests {
             let got = Inflater::new(15).inflate(&bomb, &mut out, message_bytes_max, false);
             assert_eq!((got, &out[..]), (Err(InflateError::TooBig), &b"before"[..]));
             let allowed = b"before".len() + message_bytes_max + 1;
-            assert!(
-                out.capacity() <= allowed,
-                "{} for {message_bytes_max}",
-                out.capacity()
-            );
+            assert!(out.capacity() <= allowed, "{} for {message_bytes_max}", out.capacity());
         }
     }
 
@@ -393,38 +325,18 @@ mod tests {
     fn what_is_no_deflate_is_corrupt_and_harms_nobody_after_it() {
         let cases: &[(&str, &[u8])] = &[
             ("the reserved block type", b"\x07"),
-            (
-                "a stored length that does not match",
-                b"\x00\x05\x00\x00\x00Hello",
-            ),
+            ("a stored length that does not match", b"\x00\x05\x00\x00\x00Hello"),
             ("a distance before the beginning", b"\xf2\x00\x11\x00\x00"),
-            (
-                "code lengths that make no code",
-                b"\x04\xff\xff\xff\xff\xff",
-            ),
-            (
-                "garbage behind a message",
-                b"\xf2\x48\xcd\xc9\xc9\x07\x00\xff\xff\xff\xff",
-            ),
+            ("code lengths that make no code", b"\x04\xff\xff\xff\xff\xff"),
+            ("garbage behind a message", b"\xf2\x48\xcd\xc9\xc9\x07\x00\xff\xff\xff\xff"),
         ];
         let mut inflater = Inflater::new(15);
         for &(name, compressed) in cases {
             for keep_context in [false, true] {
                 let mut out = b"before".to_vec();
                 let got = inflater.inflate(compressed, &mut out, NO_LIMIT, keep_context);
-                assert_eq!(
-                    (got, &out[..]),
-                    (Err(InflateError::Corrupt), &b"before"[..]),
-                    "{name}"
-                );
-                inflater
-                    .inflate(
-                        b"\xf2\x48\xcd\xc9\xc9\x07\x00",
-                        &mut out,
-                        NO_LIMIT,
-                        keep_context,
-                    )
-                    .unwrap();
+                assert_eq!((got, &out[..]), (Err(InflateError::Corrupt), &b"before"[..]), "{name}");
+                inflater.inflate(b"\xf2\x48\xcd\xc9\xc9\x07\x00", &mut out, NO_LIMIT, keep_context).unwrap();
                 assert_eq!(out, b"beforeHello", "after {name}");
                 inflater.reset();
             }
@@ -435,21 +347,13 @@ mod tests {
     fn as_many_final_blocks_as_the_limit() {
         // An empty final block with a fixed code (RFC 1951 §3.2.6).
         let blocks = |count: u32| b"\x03\x00".repeat(count as usize);
-        assert_eq!(
-            inflate_one(&blocks(FINAL_BLOCKS_MAX + 1), NO_LIMIT),
-            Ok(Vec::new())
-        );
-        assert_eq!(
-            inflate_one(&blocks(FINAL_BLOCKS_MAX + 2), NO_LIMIT),
-            Err(InflateError::Corrupt)
-        );
+        assert_eq!(inflate_one(&blocks(FINAL_BLOCKS_MAX + 1), NO_LIMIT), Ok(Vec::new()));
+        assert_eq!(inflate_one(&blocks(FINAL_BLOCKS_MAX + 2), NO_LIMIT), Err(InflateError::Corrupt));
     }
 
     #[test]
     fn every_beginning_of_a_message_ends_somehow() {
-        let payload: Vec<u8> = (0..2000u32)
-            .flat_map(|i| (i * i).to_string().into_bytes())
-            .collect();
+        let payload: Vec<u8> = (0..2000u32).flat_map(|i| (i * i).to_string().into_bytes()).collect();
         let compressed = deflate_one(&payload);
         for cut in 0..compressed.len() {
             // What is missing cannot be seen in DEFLATE itself: the tail is then read as data. But it stays bounded.
@@ -462,17 +366,12 @@ mod tests {
 
     #[test]
     fn output_of_any_size_into_room_of_any_size() {
-        let noise: Vec<u8> = (0..3_000_000u32)
-            .map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8)
-            .collect();
+        let noise: Vec<u8> = (0..3_000_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
         for len in [1, 100, 1023, 1024, 65_535, 65_536, noise.len()] {
             for room in [0, 1, 5, 6, 7, 100, 1 << 20] {
-                let (mut compressed, mut inflated) =
-                    (Vec::with_capacity(room), Vec::with_capacity(room));
+                let (mut compressed, mut inflated) = (Vec::with_capacity(room), Vec::with_capacity(room));
                 Deflater::new(15, LEVEL).deflate(&noise[..len], &mut compressed, false);
-                Inflater::new(15)
-                    .inflate(&compressed, &mut inflated, len, false)
-                    .unwrap();
+                Inflater::new(15).inflate(&compressed, &mut inflated, len, false).unwrap();
                 assert!(inflated == noise[..len], "{len} bytes into room for {room}");
             }
         }
@@ -481,9 +380,7 @@ mod tests {
     /// A window is kept to if somebody who has no more of it can inflate what was made for it.
     #[test]
     fn a_deflater_never_looks_back_further_than_its_window() {
-        let line: Vec<u8> = (0..700u32)
-            .map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8)
-            .collect();
+        let line: Vec<u8> = (0..700u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
         let payload = line.repeat(200);
         for window_bits in 9..=15 {
             for level in 0..=9 {
@@ -493,27 +390,19 @@ mod tests {
                 let mut stream = Decompress::new_with_window_bits(false, window_bits);
                 let mut inflated = Vec::new();
                 // In small steps, so that only the window can serve what lies further back.
-                while (stream.total_in() as usize) < compressed.len()
-                    || inflated.len() < payload.len()
-                {
+                while (stream.total_in() as usize) < compressed.len() || inflated.len() < payload.len() {
                     let mut step = [0; 64];
                     let (taken, made) = (stream.total_in() as usize, stream.total_out());
-                    stream
-                        .decompress(&compressed[taken..], &mut step, FlushDecompress::Sync)
-                        .unwrap();
+                    stream.decompress(&compressed[taken..], &mut step, FlushDecompress::Sync).unwrap();
                     inflated.extend_from_slice(&step[..(stream.total_out() - made) as usize]);
                 }
-                assert!(
-                    inflated == payload,
-                    "window of {window_bits} bits at level {level}"
-                );
+                assert!(inflated == payload, "window of {window_bits} bits at level {level}");
             }
         }
     }
 
     fn payloads() -> impl Strategy<Value = Vec<Vec<u8>>> {
-        let repetitive =
-            (any::<Vec<u8>>(), 1usize..50).prop_map(|(bytes, count)| bytes.repeat(count));
+        let repetitive = (any::<Vec<u8>>(), 1usize..50).prop_map(|(bytes, count)| bytes.repeat(count));
         prop::collection::vec(prop_oneof![any::<Vec<u8>>(), repetitive], 1..8)
     }
 

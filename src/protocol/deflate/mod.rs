@@ -7,6 +7,5 @@ mod negotiate;
 
 pub use codec::{Deflater, InflateError, Inflater, worth_deflating};
 pub use negotiate::{
-    Agreement, DeflateOptions, NegotiationError, accept_offer, check_answer, write_answer,
-    write_offer,
+    Agreement, DeflateOptions, NegotiationError, accept_offer, check_answer, write_answer, write_offer,
 };

@@ -48,17 +48,13 @@ pub enum NegotiationError {
     #[error("the server accepted permessage-deflate more than once (RFC 7692 §5.1)")]
     Repeated,
     /// An unknown, repeated or invalid parameter.
-    #[error(
-        "the server's answer has a parameter that is unknown, repeated or invalid (RFC 7692 §7.1)"
-    )]
+    #[error("the server's answer has a parameter that is unknown, repeated or invalid (RFC 7692 §7.1)")]
     InvalidParameter,
     /// The answer leaves out or exceeds what the offer required.
     #[error("the server's answer does not keep to the offer (RFC 7692 §7.1)")]
     NotWhatWasOffered,
     /// `client_max_window_bits=8`, which this implementation cannot compress with.
-    #[error(
-        "the server asks for a window of 256 bytes, which cannot be compressed with here (RFC 7692 §7.1.2.2)"
-    )]
+    #[error("the server asks for a window of 256 bytes, which cannot be compressed with here (RFC 7692 §7.1.2.2)")]
     WindowUnsupported,
 }
 
@@ -80,10 +76,7 @@ impl Default for DeflateOptions {
 /// An offer is declined for an unknown, repeated or invalid parameter (RFC 7692 §7.1), and for
 /// `server_max_window_bits=8`: zlib has no raw stream with that window. A value that is not an extension list ends the
 /// search; whether it ends the handshake as well is the handshake's part.
-pub fn accept_offer<'v>(
-    values: impl IntoIterator<Item = &'v str>,
-    options: &DeflateOptions,
-) -> Option<Agreement> {
+pub fn accept_offer<'v>(values: impl IntoIterator<Item = &'v str>, options: &DeflateOptions) -> Option<Agreement> {
     values
         .into_iter()
         .flat_map(extensions)
@@ -96,31 +89,15 @@ pub fn accept_offer<'v>(
 pub fn write_answer(agreement: &Agreement, out: &mut Vec<u8>) {
     out.extend_from_slice(NAME.as_bytes());
     // RFC 7692 §7.1.1.1, §7.1.1.2: both may be answered without having been offered.
-    write_flag(
-        SERVER_NO_CONTEXT_TAKEOVER,
-        agreement.server_no_context_takeover,
-        out,
-    );
-    write_flag(
-        CLIENT_NO_CONTEXT_TAKEOVER,
-        agreement.client_no_context_takeover,
-        out,
-    );
+    write_flag(SERVER_NO_CONTEXT_TAKEOVER, agreement.server_no_context_takeover, out);
+    write_flag(CLIENT_NO_CONTEXT_TAKEOVER, agreement.client_no_context_takeover, out);
     // RFC 7692 §7.1.2.1: MUST be answered if it was offered, and may be if not.
     if agreement.server_window_was_offered || agreement.server_max_window_bits < WINDOW_BITS_MAX {
-        write_bits(
-            SERVER_MAX_WINDOW_BITS,
-            agreement.server_max_window_bits,
-            out,
-        );
+        write_bits(SERVER_MAX_WINDOW_BITS, agreement.server_max_window_bits, out);
     }
     // Below 15 only if it was offered: `Params::accept` sees to it.
     if agreement.client_max_window_bits < WINDOW_BITS_MAX {
-        write_bits(
-            CLIENT_MAX_WINDOW_BITS,
-            agreement.client_max_window_bits,
-            out,
-        );
+        write_bits(CLIENT_MAX_WINDOW_BITS, agreement.client_max_window_bits, out);
     }
 }
 
@@ -128,16 +105,8 @@ pub fn write_answer(agreement: &Agreement, out: &mut Vec<u8>) {
 pub fn write_offer(options: &DeflateOptions, out: &mut Vec<u8>) {
     let options = options.usable();
     out.extend_from_slice(NAME.as_bytes());
-    write_flag(
-        SERVER_NO_CONTEXT_TAKEOVER,
-        options.server_no_context_takeover,
-        out,
-    );
-    write_flag(
-        CLIENT_NO_CONTEXT_TAKEOVER,
-        options.client_no_context_takeover,
-        out,
-    );
+    write_flag(SERVER_NO_CONTEXT_TAKEOVER, options.server_no_context_takeover, out);
+    write_flag(CLIENT_NO_CONTEXT_TAKEOVER, options.client_no_context_takeover, out);
     if options.server_max_window_bits < WINDOW_BITS_MAX {
         write_bits(SERVER_MAX_WINDOW_BITS, options.server_max_window_bits, out);
     }
@@ -159,9 +128,8 @@ pub fn check_answer<'v>(
     for extension in values.into_iter().flat_map(extensions) {
         let extension = extension?;
         // RFC 6455 §4.1: an extension that was not offered fails the connection.
-        let offered = offered
-            .filter(|_| extension.name.eq_ignore_ascii_case(NAME))
-            .ok_or(NegotiationError::NotOffered)?;
+        let offered =
+            offered.filter(|_| extension.name.eq_ignore_ascii_case(NAME)).ok_or(NegotiationError::NotOffered)?;
         if agreement.is_some() {
             return Err(NegotiationError::Repeated);
         }
@@ -247,11 +215,9 @@ impl Params {
         }
         Some(Agreement {
             // RFC 7692 §7.1.1.1: an offer with it is accepted by answering it.
-            server_no_context_takeover: self.server_no_context_takeover
-                || options.server_no_context_takeover,
+            server_no_context_takeover: self.server_no_context_takeover || options.server_no_context_takeover,
             // RFC 7692 §7.1.1.2: in an offer it is a hint. Answered, it binds the client, and we need no context.
-            client_no_context_takeover: self.client_no_context_takeover
-                || options.client_no_context_takeover,
+            client_no_context_takeover: self.client_no_context_takeover || options.client_no_context_takeover,
             server_max_window_bits: server_max_window_bits.min(options.server_max_window_bits),
             client_max_window_bits: self.answer_client_bits(options.client_max_window_bits),
             server_window_was_offered: self.server_max_window_bits.is_some(),
@@ -277,8 +243,7 @@ impl Params {
         }
         Ok(Agreement {
             server_no_context_takeover: self.server_no_context_takeover,
-            client_no_context_takeover: self.client_no_context_takeover
-                || offered.client_no_context_takeover,
+            client_no_context_takeover: self.client_no_context_takeover || offered.client_no_context_takeover,
             server_max_window_bits: self.conclude_server_bits(offered.server_max_window_bits)?,
             client_max_window_bits: self.conclude_client_bits(offered.client_max_window_bits)?,
             server_window_was_offered: offered.server_max_window_bits < WINDOW_BITS_MAX,
@@ -288,11 +253,7 @@ impl Params {
     /// RFC 7692 §7.1.2.1: if offered, answered with the same or a smaller value.
     fn conclude_server_bits(self, offered: u8) -> Result<u8, NegotiationError> {
         let answered = self.server_max_window_bits.unwrap_or(WINDOW_BITS_MAX);
-        if answered <= offered {
-            Ok(answered)
-        } else {
-            Err(NegotiationError::NotWhatWasOffered)
-        }
+        if answered <= offered { Ok(answered) } else { Err(NegotiationError::NotWhatWasOffered) }
     }
 
     /// RFC 7692 §7.1.2.2: an answer always has a value. Above our hint it changes nothing: we keep to the hint.
@@ -327,9 +288,7 @@ fn set_once<T>(place: &mut Option<T>, value: T) -> Option<()> {
 
 /// RFC 7692 §7.1.2: a decimal number without leading zeroes from 8 to 15.
 fn window_bits(value: ParamValue<'_>) -> Option<u8> {
-    value
-        .to_number()
-        .filter(|bits| (WINDOW_BITS_MIN..=WINDOW_BITS_MAX).contains(bits))
+    value.to_number().filter(|bits| (WINDOW_BITS_MIN..=WINDOW_BITS_MAX).contains(bits))
 }
 
 fn write_flag(name: &str, is_set: bool, out: &mut Vec<u8>) {
@@ -366,16 +325,10 @@ mod tests {
         server_max_window_bits: 15,
         client_max_window_bits: 15,
     };
-    const DEDICATED: DeflateOptions = DeflateOptions {
-        server_no_context_takeover: false,
-        client_no_context_takeover: false,
-        ..SHARED
-    };
-    const SMALL: DeflateOptions = DeflateOptions {
-        server_max_window_bits: 11,
-        client_max_window_bits: 10,
-        ..DEDICATED
-    };
+    const DEDICATED: DeflateOptions =
+        DeflateOptions { server_no_context_takeover: false, client_no_context_takeover: false, ..SHARED };
+    const SMALL: DeflateOptions =
+        DeflateOptions { server_max_window_bits: 11, client_max_window_bits: 10, ..DEDICATED };
 
     /// The answer as it goes on the wire, or "declined".
     fn answer(values: &[&str], options: &DeflateOptions) -> String {
@@ -396,21 +349,13 @@ mod tests {
             (&DEDICATED, &[""], "declined"),
             (&DEDICATED, &["x-webkit-deflate-frame"], "declined"),
             // As browsers offer.
-            (
-                &DEDICATED,
-                &["permessage-deflate; client_max_window_bits"],
-                PMD,
-            ),
+            (&DEDICATED, &["permessage-deflate; client_max_window_bits"], PMD),
             (
                 &SHARED,
                 &["permessage-deflate; client_max_window_bits"],
                 "permessage-deflate; server_no_context_takeover; client_no_context_takeover",
             ),
-            (
-                &DEDICATED,
-                &["PerMessage-Deflate; CLIENT_max_window_bits"],
-                PMD,
-            ),
+            (&DEDICATED, &["PerMessage-Deflate; CLIENT_max_window_bits"], PMD),
             // Context takeover.
             (
                 &DEDICATED,
@@ -422,16 +367,8 @@ mod tests {
                 &["permessage-deflate; client_no_context_takeover"],
                 "permessage-deflate; client_no_context_takeover",
             ),
-            (
-                &DEDICATED,
-                &["permessage-deflate; server_no_context_takeover=true"],
-                "declined",
-            ),
-            (
-                &DEDICATED,
-                &["permessage-deflate; client_no_context_takeover; client_no_context_takeover"],
-                "declined",
-            ),
+            (&DEDICATED, &["permessage-deflate; server_no_context_takeover=true"], "declined"),
+            (&DEDICATED, &["permessage-deflate; client_no_context_takeover; client_no_context_takeover"], "declined"),
             // The server's window.
             (
                 &DEDICATED,
@@ -448,56 +385,16 @@ mod tests {
                 &["permessage-deflate; server_max_window_bits=15"],
                 "permessage-deflate; server_max_window_bits=11",
             ),
-            (
-                &SMALL,
-                &["permessage-deflate; server_max_window_bits=9"],
-                "permessage-deflate; server_max_window_bits=9",
-            ),
-            (
-                &SMALL,
-                &["permessage-deflate"],
-                "permessage-deflate; server_max_window_bits=11",
-            ),
-            (
-                &DEDICATED,
-                &["permessage-deflate; server_max_window_bits=8"],
-                "declined",
-            ),
-            (
-                &DEDICATED,
-                &["permessage-deflate; server_max_window_bits=8, permessage-deflate"],
-                PMD,
-            ),
-            (
-                &DEDICATED,
-                &["permessage-deflate; server_max_window_bits"],
-                "declined",
-            ),
-            (
-                &DEDICATED,
-                &["permessage-deflate; server_max_window_bits=7"],
-                "declined",
-            ),
-            (
-                &DEDICATED,
-                &["permessage-deflate; server_max_window_bits=16"],
-                "declined",
-            ),
-            (
-                &DEDICATED,
-                &["permessage-deflate; server_max_window_bits=010"],
-                "declined",
-            ),
-            (
-                &DEDICATED,
-                &["permessage-deflate; server_max_window_bits=+9"],
-                "declined",
-            ),
-            (
-                &DEDICATED,
-                &["permessage-deflate; server_max_window_bits=10; server_max_window_bits=10"],
-                "declined",
-            ),
+            (&SMALL, &["permessage-deflate; server_max_window_bits=9"], "permessage-deflate; server_max_window_bits=9"),
+            (&SMALL, &["permessage-deflate"], "permessage-deflate; server_max_window_bits=11"),
+            (&DEDICATED, &["permessage-deflate; server_max_window_bits=8"], "declined"),
+            (&DEDICATED, &["permessage-deflate; server_max_window_bits=8, permessage-deflate"], PMD),
+            (&DEDICATED, &["permessage-deflate; server_max_window_bits"], "declined"),
+            (&DEDICATED, &["permessage-deflate; server_max_window_bits=7"], "declined"),
+            (&DEDICATED, &["permessage-deflate; server_max_window_bits=16"], "declined"),
+            (&DEDICATED, &["permessage-deflate; server_max_window_bits=010"], "declined"),
+            (&DEDICATED, &["permessage-deflate; server_max_window_bits=+9"], "declined"),
+            (&DEDICATED, &["permessage-deflate; server_max_window_bits=10; server_max_window_bits=10"], "declined"),
             (
                 &DEDICATED,
                 &["permessage-deflate; server_max_window_bits=\"10\""],
@@ -514,21 +411,13 @@ mod tests {
                 &["permessage-deflate; client_max_window_bits=12"],
                 "permessage-deflate; client_max_window_bits=12",
             ),
-            (
-                &DEDICATED,
-                &["permessage-deflate; client_max_window_bits=15"],
-                PMD,
-            ),
+            (&DEDICATED, &["permessage-deflate; client_max_window_bits=15"], PMD),
             (
                 &DEDICATED,
                 &["permessage-deflate; client_max_window_bits=8"],
                 "permessage-deflate; client_max_window_bits=8",
             ),
-            (
-                &DEDICATED,
-                &["permessage-deflate; client_max_window_bits=7"],
-                "declined",
-            ),
+            (&DEDICATED, &["permessage-deflate; client_max_window_bits=7"], "declined"),
             (
                 &DEDICATED,
                 &["permessage-deflate; client_max_window_bits=\"\\1\\2\""],
@@ -540,26 +429,10 @@ mod tests {
                 &["permessage-deflate; unknown, permessage-deflate; server_no_context_takeover"],
                 "permessage-deflate; server_no_context_takeover",
             ),
-            (
-                &DEDICATED,
-                &[
-                    "foo; a=b",
-                    "permessage-deflate; x=1",
-                    "bar, permessage-deflate",
-                ],
-                PMD,
-            ),
-            (
-                &DEDICATED,
-                &["permessage-deflate; x, permessage-deflate; y"],
-                "declined",
-            ),
+            (&DEDICATED, &["foo; a=b", "permessage-deflate; x=1", "bar, permessage-deflate"], PMD),
+            (&DEDICATED, &["permessage-deflate; x, permessage-deflate; y"], "declined"),
             // What is no list is no offer.
-            (
-                &DEDICATED,
-                &["permessage-deflate; server_max_window_bits="],
-                "declined",
-            ),
+            (&DEDICATED, &["permessage-deflate; server_max_window_bits="], "declined"),
             (&DEDICATED, &["=, permessage-deflate"], "declined"),
         ];
         for (options, values, want) in cases {
@@ -571,8 +444,7 @@ mod tests {
     fn a_client_that_was_not_asked_may_use_the_whole_window() {
         let agreement = accept_offer(["permessage-deflate"], &SMALL).unwrap();
         assert_eq!(agreement.client_max_window_bits, 15);
-        let agreement =
-            accept_offer(["permessage-deflate; client_max_window_bits"], &SMALL).unwrap();
+        let agreement = accept_offer(["permessage-deflate; client_max_window_bits"], &SMALL).unwrap();
         assert_eq!(agreement.client_max_window_bits, 10);
     }
 
@@ -590,16 +462,9 @@ mod tests {
                 "permessage-deflate; server_no_context_takeover; client_no_context_takeover; client_max_window_bits",
             ),
             (DEDICATED, "permessage-deflate; client_max_window_bits"),
+            (SMALL, "permessage-deflate; server_max_window_bits=11; client_max_window_bits=10"),
             (
-                SMALL,
-                "permessage-deflate; server_max_window_bits=11; client_max_window_bits=10",
-            ),
-            (
-                DeflateOptions {
-                    server_max_window_bits: 8,
-                    client_max_window_bits: 0,
-                    ..DEDICATED
-                },
+                DeflateOptions { server_max_window_bits: 8, client_max_window_bits: 0, ..DEDICATED },
                 "permessage-deflate; server_max_window_bits=9; client_max_window_bits=9",
             ),
         ];
@@ -615,11 +480,7 @@ mod tests {
         let cases: &[(Option<&DeflateOptions>, &[&str], Want)] = &[
             (None, &[], Ok(None)),
             (Some(&DEDICATED), &[], Ok(None)),
-            (
-                Some(&DEDICATED),
-                &["permessage-deflate"],
-                Ok(Some((false, false, 15, 15))),
-            ),
+            (Some(&DEDICATED), &["permessage-deflate"], Ok(Some((false, false, 15, 15)))),
             (
                 Some(&DEDICATED),
                 &["permessage-deflate; server_no_context_takeover; client_no_context_takeover"],
@@ -630,75 +491,27 @@ mod tests {
                 &["permessage-deflate; server_max_window_bits=8; client_max_window_bits=9"],
                 Ok(Some((false, false, 8, 9))),
             ),
-            (
-                Some(&SMALL),
-                &["permessage-deflate; server_max_window_bits=11"],
-                Ok(Some((false, false, 11, 10))),
-            ),
+            (Some(&SMALL), &["permessage-deflate; server_max_window_bits=11"], Ok(Some((false, false, 11, 10)))),
             (
                 Some(&SMALL),
                 &["permessage-deflate; server_max_window_bits=9; client_max_window_bits=15"],
                 Ok(Some((false, false, 9, 10))),
             ),
-            (
-                Some(&SHARED),
-                &["permessage-deflate; server_no_context_takeover"],
-                Ok(Some((true, true, 15, 15))),
-            ),
+            (Some(&SHARED), &["permessage-deflate; server_no_context_takeover"], Ok(Some((true, true, 15, 15)))),
             // Everything a client must not accept.
             (None, &["permessage-deflate"], Err(NotOffered)),
             (Some(&DEDICATED), &["x-foo"], Err(NotOffered)),
-            (
-                Some(&DEDICATED),
-                &["permessage-deflate, permessage-deflate"],
-                Err(Repeated),
-            ),
-            (
-                Some(&DEDICATED),
-                &["permessage-deflate", "permessage-deflate"],
-                Err(Repeated),
-            ),
-            (
-                Some(&DEDICATED),
-                &["permessage-deflate; unknown"],
-                Err(InvalidParameter),
-            ),
-            (
-                Some(&DEDICATED),
-                &["permessage-deflate; client_max_window_bits"],
-                Err(InvalidParameter),
-            ),
-            (
-                Some(&DEDICATED),
-                &["permessage-deflate; client_max_window_bits=16"],
-                Err(InvalidParameter),
-            ),
-            (
-                Some(&DEDICATED),
-                &["permessage-deflate; server_no_context_takeover=1"],
-                Err(InvalidParameter),
-            ),
-            (
-                Some(&DEDICATED),
-                &["permessage-deflate; client_max_window_bits=8"],
-                Err(WindowUnsupported),
-            ),
+            (Some(&DEDICATED), &["permessage-deflate, permessage-deflate"], Err(Repeated)),
+            (Some(&DEDICATED), &["permessage-deflate", "permessage-deflate"], Err(Repeated)),
+            (Some(&DEDICATED), &["permessage-deflate; unknown"], Err(InvalidParameter)),
+            (Some(&DEDICATED), &["permessage-deflate; client_max_window_bits"], Err(InvalidParameter)),
+            (Some(&DEDICATED), &["permessage-deflate; client_max_window_bits=16"], Err(InvalidParameter)),
+            (Some(&DEDICATED), &["permessage-deflate; server_no_context_takeover=1"], Err(InvalidParameter)),
+            (Some(&DEDICATED), &["permessage-deflate; client_max_window_bits=8"], Err(WindowUnsupported)),
             (Some(&DEDICATED), &["permessage-deflate; ="], Err(Malformed)),
-            (
-                Some(&SMALL),
-                &["permessage-deflate"],
-                Err(NotWhatWasOffered),
-            ),
-            (
-                Some(&SMALL),
-                &["permessage-deflate; server_max_window_bits=12"],
-                Err(NotWhatWasOffered),
-            ),
-            (
-                Some(&SHARED),
-                &["permessage-deflate"],
-                Err(NotWhatWasOffered),
-            ),
+            (Some(&SMALL), &["permessage-deflate"], Err(NotWhatWasOffered)),
+            (Some(&SMALL), &["permessage-deflate; server_max_window_bits=12"], Err(NotWhatWasOffered)),
+            (Some(&SHARED), &["permessage-deflate"], Err(NotWhatWasOffered)),
         ];
         for (offered, values, want) in cases {
             let got = check_answer(values.iter().copied(), *offered).map(|agreement| {
@@ -734,9 +547,7 @@ mod tests {
             for options in every_options() {
                 let served = accept_offer([offer.as_str()], &options).unwrap();
                 let answer = answer(&[&offer], &options);
-                let concluded = check_answer([answer.as_str()], Some(&wanted))
-                    .unwrap()
-                    .unwrap();
+                let concluded = check_answer([answer.as_str()], Some(&wanted)).unwrap().unwrap();
                 assert_eq!(concluded, served, "{offer} answered {answer}");
             }
         }

@@ -87,14 +87,7 @@ impl ClientHandshake {
     ) -> Result<Self, ClientHandshakeError> {
         let (host, path) = (host.into(), path.into());
         check_writable(&host, &path, &subprotocols, &extra_headers)?;
-        Ok(Self {
-            host,
-            path,
-            key: STANDARD.encode(key),
-            subprotocols,
-            deflate,
-            extra_headers,
-        })
+        Ok(Self { host, path, key: STANDARD.encode(key), subprotocols, deflate, extra_headers })
     }
 
     /// Appends the request.
@@ -128,9 +121,7 @@ impl ClientHandshake {
         let mut response = httparse::Response::new(&mut slots);
         match response.parse(window) {
             Ok(httparse::Status::Complete(len)) => self.check_head(&response, len),
-            Ok(httparse::Status::Partial) if window.len() == RESPONSE_BYTES_MAX => {
-                Err(ClientHandshakeError::TooLarge)
-            }
+            Ok(httparse::Status::Partial) if window.len() == RESPONSE_BYTES_MAX => Err(ClientHandshakeError::TooLarge),
             Ok(httparse::Status::Partial) => Ok(ResponseProgress::Incomplete),
             Err(httparse::Error::TooManyHeaders) => Err(ClientHandshakeError::TooLarge),
             Err(_) => Err(ClientHandshakeError::Malformed),
@@ -158,18 +149,11 @@ impl ClientHandshake {
         self.check_accept(response)?;
         let subprotocol = self.check_subprotocol(response)?;
         let agreement = self.check_extensions(response)?;
-        Ok(ResponseProgress::Complete {
-            len,
-            subprotocol,
-            agreement,
-        })
+        Ok(ResponseProgress::Complete { len, subprotocol, agreement })
     }
 
     /// RFC 6455 §4.1, step 4; §11.3.3: not more than once.
-    fn check_accept(
-        &self,
-        response: &httparse::Response<'_, '_>,
-    ) -> Result<(), ClientHandshakeError> {
+    fn check_accept(&self, response: &httparse::Response<'_, '_>) -> Result<(), ClientHandshakeError> {
         let want = accept_key(self.key.as_bytes());
         if values_of(response, "sec-websocket-accept").eq([&want[..]]) {
             Ok(())
@@ -179,18 +163,12 @@ impl ClientHandshake {
     }
 
     /// RFC 6455 §4.1, step 6; §11.3.4: not more than once. None is an answer too.
-    fn check_subprotocol(
-        &self,
-        response: &httparse::Response<'_, '_>,
-    ) -> Result<Option<String>, ClientHandshakeError> {
+    fn check_subprotocol(&self, response: &httparse::Response<'_, '_>) -> Result<Option<String>, ClientHandshakeError> {
         let mut chosen = values_of(response, "sec-websocket-protocol");
         let Some(first) = chosen.next() else {
             return Ok(None);
         };
-        let offered = self
-            .subprotocols
-            .iter()
-            .find(|offered| offered.as_bytes() == first);
+        let offered = self.subprotocols.iter().find(|offered| offered.as_bytes() == first);
         match (offered, chosen.next()) {
             (Some(offered), None) => Ok(Some(offered.clone())),
             (Some(_) | None, _) => Err(ClientHandshakeError::SubprotocolNotOffered),
@@ -202,9 +180,8 @@ impl ClientHandshake {
         &self,
         response: &httparse::Response<'_, '_>,
     ) -> Result<Option<Agreement>, ClientHandshakeError> {
-        let values: Result<Vec<_>, _> = values_of(response, "sec-websocket-extensions")
-            .map(std::str::from_utf8)
-            .collect();
+        let values: Result<Vec<_>, _> =
+            values_of(response, "sec-websocket-extensions").map(std::str::from_utf8).collect();
         let values = values.map_err(|_| NegotiationError::Malformed)?;
         Ok(deflate::check_answer(values, self.deflate.as_ref())?)
     }
@@ -221,37 +198,21 @@ fn check_writable(
     if host.is_empty() || !host.bytes().all(|byte| byte.is_ascii_graphic()) {
         return unwritable("the host");
     }
-    if !path.starts_with('/')
-        || !path
-            .bytes()
-            .all(|byte| byte.is_ascii_graphic() && byte != b'#')
-    {
+    if !path.starts_with('/') || !path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
         return unwritable("the path");
     }
-    if subprotocols
-        .iter()
-        .any(|subprotocol| tokens::as_token(subprotocol.as_bytes()).is_none())
-    {
+    if subprotocols.iter().any(|subprotocol| tokens::as_token(subprotocol.as_bytes()).is_none()) {
         return unwritable("a subprotocol");
     }
-    let writable = |(name, value): &(String, String)| {
-        check_header(name, value).is_ok() && !is_handshake_field(name)
-    };
+    let writable = |(name, value): &(String, String)| check_header(name, value).is_ok() && !is_handshake_field(name);
     if !extra_headers.iter().all(writable) {
         return unwritable("a header field");
     }
     Ok(())
 }
 
-fn values_of<'r>(
-    response: &'r httparse::Response<'_, '_>,
-    name: &'r str,
-) -> impl Iterator<Item = &'r [u8]> {
-    response
-        .headers
-        .iter()
-        .filter(move |header| header.name.eq_ignore_ascii_case(name))
-        .map(|header| header.value)
+fn values_of<'r>(response: &'r httparse::Response<'_, '_>, name: &'r str) -> impl Iterator<Item = &'r [u8]> {
+    response.headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
 }
 
 /// Longest head of an answer in bytes.
@@ -274,15 +235,7 @@ mod tests {
     fn handshake(deflate: Option<DeflateOptions>) -> ClientHandshake {
         let subprotocols = vec!["chat".into(), "superchat".into()];
         let extra = vec![("Authorization".into(), "Bearer x".into())];
-        ClientHandshake::new(
-            "a.example:81",
-            "/c?d=e",
-            *b"the sample nonce",
-            subprotocols,
-            deflate,
-            extra,
-        )
-        .unwrap()
+        ClientHandshake::new("a.example:81", "/c?d=e", *b"the sample nonce", subprotocols, deflate, extra).unwrap()
     }
 
     #[test]
@@ -303,40 +256,20 @@ mod tests {
         let mut request = Vec::new();
         client.write_request(&mut request);
         let mut scratch = HeadScratch::new();
-        let limits = HeadLimits {
-            bytes_max: 4096,
-            headers_max: 32,
-        };
-        let Ok(Parsed::Complete { head, len }) = parse_request(&request, limits, &mut scratch)
-        else {
-            panic!()
-        };
+        let limits = HeadLimits { bytes_max: 4096, headers_max: 32 };
+        let Ok(Parsed::Complete { head, len }) = parse_request(&request, limits, &mut scratch) else { panic!() };
         assert_eq!(len, request.len());
         let upgrade = check_upgrade(&head).unwrap();
         let agreement = upgrade.agree_on_deflate(&DeflateOptions::default());
         let mut answer = Vec::new();
         let subprotocol = upgrade.choose_protocol(&["superchat"]);
-        write_accept(
-            &mut answer,
-            &upgrade.accept_key(),
-            subprotocol,
-            agreement.as_ref(),
-            &[],
-        );
+        write_accept(&mut answer, &upgrade.accept_key(), subprotocol, agreement.as_ref(), &[]);
         for cut in 0..answer.len() {
-            assert_eq!(
-                client.check_response(&answer[..cut]),
-                Ok(ResponseProgress::Incomplete),
-                "cut at {cut}"
-            );
+            assert_eq!(client.check_response(&answer[..cut]), Ok(ResponseProgress::Incomplete), "cut at {cut}");
         }
         let len = answer.len();
         answer.extend_from_slice(b"\x81\x00");
-        let want = ResponseProgress::Complete {
-            len,
-            subprotocol: Some("superchat".into()),
-            agreement,
-        };
+        let want = ResponseProgress::Complete { len, subprotocol: Some("superchat".into()), agreement };
         assert!(agreement.is_some());
         assert_eq!(client.check_response(&answer), Ok(want));
     }
@@ -349,142 +282,49 @@ mod tests {
         const CONNECTION: &str = "Connection: Upgrade";
         const OK: &str = "HTTP/1.1 101 x";
         let cases: &[(&[&str], ClientHandshakeError)] = &[
-            (
-                &["HTTP/1.1 503 Gone fishing", "Retry-After: 1"],
-                Refused {
-                    status: 503,
-                    reason: "Gone fishing".into(),
-                },
-            ),
-            (
-                &["HTTP/1.1 200", UPGRADE, CONNECTION, ACCEPT],
-                Refused {
-                    status: 200,
-                    reason: "".into(),
-                },
-            ),
+            (&["HTTP/1.1 503 Gone fishing", "Retry-After: 1"], Refused { status: 503, reason: "Gone fishing".into() }),
+            (&["HTTP/1.1 200", UPGRADE, CONNECTION, ACCEPT], Refused { status: 200, reason: "".into() }),
             (&["HTTP/1.0 101 x", UPGRADE, CONNECTION, ACCEPT], Malformed),
             (&["SSH-2.0-OpenSSH"], Malformed),
             (&[OK, CONNECTION, ACCEPT], UpgradeMissing),
             (&[OK, "Upgrade: h2c", CONNECTION, ACCEPT], UpgradeMissing),
             (&[OK, UPGRADE, ACCEPT], ConnectionNotUpgrade),
-            (
-                &[OK, UPGRADE, "Connection: close", ACCEPT],
-                ConnectionNotUpgrade,
-            ),
+            (&[OK, UPGRADE, "Connection: close", ACCEPT], ConnectionNotUpgrade),
             (&[OK, UPGRADE, CONNECTION], AcceptMismatch),
-            (
-                &[
-                    OK,
-                    UPGRADE,
-                    CONNECTION,
-                    "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOO=",
-                ],
-                AcceptMismatch,
-            ),
+            (&[OK, UPGRADE, CONNECTION, "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOO="], AcceptMismatch),
             (&[OK, UPGRADE, CONNECTION, ACCEPT, ACCEPT], AcceptMismatch),
+            (&[OK, UPGRADE, CONNECTION, ACCEPT, "Sec-WebSocket-Protocol: other"], SubprotocolNotOffered),
+            (&[OK, UPGRADE, CONNECTION, ACCEPT, "Sec-WebSocket-Protocol: Chat"], SubprotocolNotOffered),
+            (&[OK, UPGRADE, CONNECTION, ACCEPT, "Sec-WebSocket-Protocol: chat, superchat"], SubprotocolNotOffered),
             (
-                &[
-                    OK,
-                    UPGRADE,
-                    CONNECTION,
-                    ACCEPT,
-                    "Sec-WebSocket-Protocol: other",
-                ],
+                &[OK, UPGRADE, CONNECTION, ACCEPT, "Sec-WebSocket-Protocol: chat", "Sec-WebSocket-Protocol: chat"],
                 SubprotocolNotOffered,
             ),
             (
-                &[
-                    OK,
-                    UPGRADE,
-                    CONNECTION,
-                    ACCEPT,
-                    "Sec-WebSocket-Protocol: Chat",
-                ],
-                SubprotocolNotOffered,
-            ),
-            (
-                &[
-                    OK,
-                    UPGRADE,
-                    CONNECTION,
-                    ACCEPT,
-                    "Sec-WebSocket-Protocol: chat, superchat",
-                ],
-                SubprotocolNotOffered,
-            ),
-            (
-                &[
-                    OK,
-                    UPGRADE,
-                    CONNECTION,
-                    ACCEPT,
-                    "Sec-WebSocket-Protocol: chat",
-                    "Sec-WebSocket-Protocol: chat",
-                ],
-                SubprotocolNotOffered,
-            ),
-            (
-                &[
-                    OK,
-                    UPGRADE,
-                    CONNECTION,
-                    ACCEPT,
-                    "Sec-WebSocket-Extensions: permessage-deflate",
-                ],
+                &[OK, UPGRADE, CONNECTION, ACCEPT, "Sec-WebSocket-Extensions: permessage-deflate"],
                 Extension(NegotiationError::NotOffered),
             ),
-            (
-                &[
-                    OK,
-                    UPGRADE,
-                    CONNECTION,
-                    ACCEPT,
-                    "Sec-WebSocket-Extensions: ;",
-                ],
-                Extension(NegotiationError::Malformed),
-            ),
+            (&[OK, UPGRADE, CONNECTION, ACCEPT, "Sec-WebSocket-Extensions: ;"], Extension(NegotiationError::Malformed)),
         ];
         for (lines, want) in cases {
             let wire = format!("{}\r\n\r\n", lines.join("\r\n"));
-            assert_eq!(
-                handshake(None).check_response(wire.as_bytes()),
-                Err(want.clone()),
-                "{lines:?}"
-            );
+            assert_eq!(handshake(None).check_response(wire.as_bytes()), Err(want.clone()), "{lines:?}");
         }
     }
 
     #[test]
     fn an_answer_without_end_is_refused() {
         let endless = format!("HTTP/1.1 101 x\r\nA: {}", "a".repeat(RESPONSE_BYTES_MAX));
-        assert_eq!(
-            handshake(None).check_response(endless.as_bytes()),
-            Err(ClientHandshakeError::TooLarge)
-        );
-        let fields = format!(
-            "HTTP/1.1 101 x\r\n{}\r\n",
-            "a: b\r\n".repeat(HEADERS_MAX + 1)
-        );
-        assert_eq!(
-            handshake(None).check_response(fields.as_bytes()),
-            Err(ClientHandshakeError::TooLarge)
-        );
+        assert_eq!(handshake(None).check_response(endless.as_bytes()), Err(ClientHandshakeError::TooLarge));
+        let fields = format!("HTTP/1.1 101 x\r\n{}\r\n", "a: b\r\n".repeat(HEADERS_MAX + 1));
+        assert_eq!(handshake(None).check_response(fields.as_bytes()), Err(ClientHandshakeError::TooLarge));
     }
 
     #[test]
     fn what_cannot_be_sent_is_refused_before() {
         let new = |host: &str, path: &str, subprotocol: &str, header: (&str, &str)| {
             let extra = vec![(header.0.to_owned(), header.1.to_owned())];
-            ClientHandshake::new(
-                host,
-                path,
-                [0; KEY_LEN],
-                vec![subprotocol.into()],
-                None,
-                extra,
-            )
-            .err()
+            ClientHandshake::new(host, path, [0; KEY_LEN], vec![subprotocol.into()], None, extra).err()
         };
         let fine = ("X-A", "b");
         let cases = [
@@ -497,14 +337,8 @@ mod tests {
             (new("a", "/#b", "p", fine), Some("the path")),
             (new("a", "/", "p q", fine), Some("a subprotocol")),
             (new("a", "/", "p", ("X", "a\nb")), Some("a header field")),
-            (
-                new("a", "/", "p", ("Upgrade", "h2c")),
-                Some("a header field"),
-            ),
-            (
-                new("a", "/", "p", ("Sec-WebSocket-Key", "x")),
-                Some("a header field"),
-            ),
+            (new("a", "/", "p", ("Upgrade", "h2c")), Some("a header field")),
+            (new("a", "/", "p", ("Sec-WebSocket-Key", "x")), Some("a header field")),
         ];
         for (got, want) in cases {
             assert_eq!(got, want.map(ClientHandshakeError::Unwritable));

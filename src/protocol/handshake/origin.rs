@@ -24,9 +24,7 @@ impl OriginPolicy {
         let Some(origin) = origin else { return true };
         match self {
             Self::Any => true,
-            Self::SameHost => Origin::parse(origin)
-                .zip(host)
-                .is_some_and(|(origin, host)| origin.is_at(host)),
+            Self::SameHost => Origin::parse(origin).zip(host).is_some_and(|(origin, host)| origin.is_at(host)),
             Self::List(listed) => {
                 let origin = Origin::parse(origin);
                 origin.is_some() && listed.iter().any(|listed| Origin::parse(listed) == origin)
@@ -50,11 +48,7 @@ impl<'a> Origin<'a> {
         if scheme.is_empty() || host.is_empty() || host.contains(['/', '?', '#', '@']) {
             return None;
         }
-        Some(Self {
-            scheme,
-            host,
-            port: port.or(default_port(scheme)),
-        })
+        Some(Self { scheme, host, port: port.or(default_port(scheme)) })
     }
 
     /// A `Host` has no scheme: without a port it means the one of the origin's scheme.
@@ -82,9 +76,7 @@ fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
     match authority.split_at(host_len) {
         (host, "" | ":") => Some((host, None)),
         (host, port) => {
-            let digits = port
-                .strip_prefix(':')
-                .filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()))?;
+            let digits = port.strip_prefix(':').filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()))?;
             Some((host, Some(digits.parse().ok()?)))
         }
     }
@@ -137,36 +129,21 @@ mod tests {
             (Some("https://"), Some(""), false),
             (Some("https://a.example"), None, false),
             (Some("https://a.example:x"), Some("a.example:x"), false),
-            (
-                Some("https://a.example:99999"),
-                Some("a.example:99999"),
-                false,
-            ),
+            (Some("https://a.example:99999"), Some("a.example:99999"), false),
             (Some("https://a.example:+443"), Some("a.example"), false),
             (Some("https://a.example/"), Some("a.example"), false),
-            (
-                Some("https://b.example@a.example"),
-                Some("a.example"),
-                false,
-            ),
+            (Some("https://b.example@a.example"), Some("a.example"), false),
             (Some("http://[::1"), Some("[::1"), false),
         ];
         for (origin, host, want) in cases {
-            assert_eq!(
-                OriginPolicy::SameHost.allows(origin, host),
-                want,
-                "{origin:?} at {host:?}"
-            );
+            assert_eq!(OriginPolicy::SameHost.allows(origin, host), want, "{origin:?} at {host:?}");
         }
     }
 
     #[test]
     fn a_list_names_schemes_too() {
-        let policy = OriginPolicy::List(vec![
-            "https://app.example".into(),
-            "http://localhost:3000".into(),
-            "null".into(),
-        ]);
+        let policy =
+            OriginPolicy::List(vec!["https://app.example".into(), "http://localhost:3000".into(), "null".into()]);
         let cases = [
             (None, true),
             (Some("https://app.example"), true),

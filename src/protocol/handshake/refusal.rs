@@ -28,9 +28,7 @@ pub enum Refusal {
     )]
     ConnectionNotUpgrade,
     /// RFC 6455 §4.2.2: a version that is not 13. The answer names the one that is.
-    #[error(
-        "The Sec-WebSocket-Version header field must be there once and say 13 (RFC 6455 §4.1)."
-    )]
+    #[error("The Sec-WebSocket-Version header field must be there once and say 13 (RFC 6455 §4.1).")]
     VersionUnsupported,
     /// RFC 6455 §4.1: there must be a `Sec-WebSocket-Key`.
     #[error("The Sec-WebSocket-Key header field is missing (RFC 6455 §4.1).")]
@@ -42,14 +40,10 @@ pub enum Refusal {
     #[error("The Sec-WebSocket-Key header field is not 16 bytes in base64 (RFC 6455 §4.1).")]
     KeyInvalid,
     /// RFC 6455 §4.1: subprotocols are tokens, and no two are the same.
-    #[error(
-        "The Sec-WebSocket-Protocol header field is not a list of different tokens (RFC 6455 §4.1)."
-    )]
+    #[error("The Sec-WebSocket-Protocol header field is not a list of different tokens (RFC 6455 §4.1).")]
     ProtocolsInvalid,
     /// More subprotocols than [`PROTOCOLS_MAX`](super::PROTOCOLS_MAX).
-    #[error(
-        "The Sec-WebSocket-Protocol header field has more subprotocols than this server looks at."
-    )]
+    #[error("The Sec-WebSocket-Protocol header field has more subprotocols than this server looks at.")]
     TooManyProtocols,
     /// RFC 6455 §9.1: extensions have a grammar.
     #[error("The Sec-WebSocket-Extensions header field is malformed (RFC 6455 §9.1).")]
@@ -86,9 +80,7 @@ impl Refusal {
             // RFC 9110 §15.5.22: 426 names what to upgrade to.
             Self::NotAnUpgrade => &[("Upgrade", "websocket")],
             // RFC 6455 §4.4: and the versions that would do.
-            Self::VersionUnsupported => {
-                &[("Upgrade", "websocket"), ("Sec-WebSocket-Version", VERSION)]
-            }
+            Self::VersionUnsupported => &[("Upgrade", "websocket"), ("Sec-WebSocket-Version", VERSION)],
             // RFC 9110 §15.5.6: 405 names the methods that would do.
             Self::MethodNotGet => &[("Allow", "GET")],
             Self::HttpVersionTooOld
@@ -106,13 +98,9 @@ impl Refusal {
     /// The whole answer.
     pub fn response(self) -> Response {
         let response = Response::text(self.status(), format!("{self}\n"));
-        self.headers()
-            .iter()
-            .fold(response, |response, &(name, value)| {
-                response
-                    .header(name, value)
-                    .expect("a name and a value from the table above")
-            })
+        self.headers().iter().fold(response, |response, &(name, value)| {
+            response.header(name, value).expect("a name and a value from the table above")
+        })
     }
 }
 
@@ -125,14 +113,8 @@ mod tests {
         let mut out = Vec::new();
         Refusal::VersionUnsupported.response().write_to(&mut out);
         let wire = String::from_utf8(out).unwrap();
-        assert!(
-            wire.starts_with("HTTP/1.1 426 Upgrade Required\r\n"),
-            "{wire}"
-        );
-        assert!(
-            wire.contains("\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"),
-            "{wire}"
-        );
+        assert!(wire.starts_with("HTTP/1.1 426 Upgrade Required\r\n"), "{wire}");
+        assert!(wire.contains("\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"), "{wire}");
         assert!(wire.ends_with("say 13 (RFC 6455 §4.1).\n"), "{wire}");
     }
 
@@ -155,11 +137,7 @@ mod tests {
         for refusal in all {
             let response = refusal.response();
             assert_eq!(response.status(), refusal.status());
-            assert_ne!(
-                crate::http::reason_phrase(refusal.status()),
-                "",
-                "{refusal:?}"
-            );
+            assert_ne!(crate::http::reason_phrase(refusal.status()), "", "{refusal:?}");
         }
     }
 }

@@ -45,11 +45,7 @@ pub fn check_upgrade<'a>(head: &RequestHead<'a>) -> Result<UpgradeRequest<'a>, R
     let key = check_key(head)?;
     check_protocols(head)?;
     check_extensions(head)?;
-    Ok(UpgradeRequest {
-        head: *head,
-        key,
-        origin: check_origin(head)?,
-    })
+    Ok(UpgradeRequest { head: *head, key, origin: check_origin(head)? })
 }
 
 impl<'a> UpgradeRequest<'a> {
@@ -86,15 +82,12 @@ impl<'a> UpgradeRequest<'a> {
     /// The subprotocol that the client wants most among those that we speak. Compared in exact case
     /// (RFC 6455 §4.1).
     pub fn choose_protocol(&self, spoken: &[impl AsRef<str>]) -> Option<&'a str> {
-        self.protocols()
-            .find(|offered| spoken.iter().any(|spoken| spoken.as_ref() == *offered))
+        self.protocols().find(|offered| spoken.iter().any(|spoken| spoken.as_ref() == *offered))
     }
 
     /// The values of `Sec-WebSocket-Extensions`, each a well-formed list.
     pub fn extensions(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        self.head
-            .headers_all("sec-websocket-extensions")
-            .filter_map(|value| std::str::from_utf8(value).ok())
+        self.head.headers_all("sec-websocket-extensions").filter_map(|value| std::str::from_utf8(value).ok())
     }
 
     /// What permessage-deflate comes to with this client, if anything.
@@ -114,17 +107,12 @@ pub fn write_accept(
     deflate: Option<&Agreement>,
     extra_headers: &[(String, String)],
 ) {
-    out.extend_from_slice(
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n",
-    );
+    out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n");
     out.extend_from_slice(b"Sec-WebSocket-Accept: ");
     out.extend_from_slice(key_accept);
     out.extend_from_slice(b"\r\n");
     if let Some(subprotocol) = subprotocol {
-        debug_assert!(
-            tokens::as_token(subprotocol.as_bytes()).is_some(),
-            "a subprotocol is a token (RFC 6455 §4.1)"
-        );
+        debug_assert!(tokens::as_token(subprotocol.as_bytes()).is_some(), "a subprotocol is a token (RFC 6455 §4.1)");
         write_field("Sec-WebSocket-Protocol", subprotocol, out);
     }
     if let Some(agreement) = deflate {
@@ -143,9 +131,7 @@ pub fn write_accept(
 /// Fields that are the handshake's own, which nobody else may write.
 pub(super) fn is_handshake_field(name: &str) -> bool {
     name.eq_ignore_ascii_case("upgrade")
-        || name
-            .get(.."sec-websocket-".len())
-            .is_some_and(|start| start.eq_ignore_ascii_case("sec-websocket-"))
+        || name.get(.."sec-websocket-".len()).is_some_and(|start| start.eq_ignore_ascii_case("sec-websocket-"))
 }
 
 pub(super) fn write_field(name: &str, value: &str, out: &mut Vec<u8>) {
@@ -184,11 +170,7 @@ fn check_protocols(head: &RequestHead<'_>) -> Result<(), Refusal> {
         if index == PROTOCOLS_MAX {
             return Err(Refusal::TooManyProtocols);
         }
-        if tokens::as_token(protocol).is_none()
-            || protocols_of(head)
-                .take(index)
-                .any(|earlier| earlier == protocol)
-        {
+        if tokens::as_token(protocol).is_none() || protocols_of(head).take(index).any(|earlier| earlier == protocol) {
             return Err(Refusal::ProtocolsInvalid);
         }
     }
@@ -198,14 +180,8 @@ fn check_protocols(head: &RequestHead<'_>) -> Result<(), Refusal> {
 /// RFC 6455 §9.1: a value that does not keep to the grammar fails the handshake.
 fn check_extensions(head: &RequestHead<'_>) -> Result<(), Refusal> {
     let mut values = head.headers_all("sec-websocket-extensions");
-    let conforms = |value: &[u8]| {
-        std::str::from_utf8(value).is_ok_and(|value| extensions(value).all(|e| e.is_ok()))
-    };
-    if values.all(conforms) {
-        Ok(())
-    } else {
-        Err(Refusal::ExtensionsInvalid)
-    }
+    let conforms = |value: &[u8]| std::str::from_utf8(value).is_ok_and(|value| extensions(value).all(|e| e.is_ok()));
+    if values.all(conforms) { Ok(()) } else { Err(Refusal::ExtensionsInvalid) }
 }
 
 /// One origin, or none. Two, or one that is not text, are nobody's: no policy could judge them.
@@ -221,28 +197,22 @@ fn check_origin<'a>(head: &RequestHead<'a>) -> Result<Option<&'a str>, Refusal> 
 }
 
 fn protocols_of<'a>(head: &RequestHead<'a>) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-    head.headers_all("sec-websocket-protocol")
-        .flat_map(tokens::elements)
+    head.headers_all("sec-websocket-protocol").flat_map(tokens::elements)
 }
 
 /// Most subprotocols that a client may offer: each is compared with all before it.
 pub const PROTOCOLS_MAX: usize = 64;
 
 /// The key is only ever hashed as it was sent, so bits behind its last byte harm nobody.
-const KEY_BASE64: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
-);
+const KEY_BASE64: GeneralPurpose =
+    GeneralPurpose::new(&alphabet::STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::http::{HeadLimits, HeadScratch, Parsed, parse_request};
 
-    const LIMITS: HeadLimits = HeadLimits {
-        bytes_max: 8192,
-        headers_max: 100,
-    };
+    const LIMITS: HeadLimits = HeadLimits { bytes_max: 8192, headers_max: 100 };
 
     /// The request of RFC 6455 §1.2, one line each.
     const GOOD: [&str; 8] = [
@@ -256,10 +226,7 @@ mod tests {
         "Sec-WebSocket-Version: 13",
     ];
 
-    fn with_request<T>(
-        lines: &[&str],
-        then: impl FnOnce(Result<UpgradeRequest<'_>, Refusal>) -> T,
-    ) -> T {
+    fn with_request<T>(lines: &[&str], then: impl FnOnce(Result<UpgradeRequest<'_>, Refusal>) -> T) -> T {
         let wire = format!("{}\r\n\r\n", lines.join("\r\n"));
         let mut scratch = HeadScratch::new();
         match parse_request(wire.as_bytes(), LIMITS, &mut scratch) {
@@ -270,9 +237,7 @@ mod tests {
 
     /// [`GOOD`] with the line that begins with `start` replaced; by nothing if `line` is empty.
     fn replaced<'l>(start: &str, line: &'l str) -> Vec<&'l str> {
-        let lines = GOOD
-            .iter()
-            .map(|&good| if good.starts_with(start) { line } else { good });
+        let lines = GOOD.iter().map(|&good| if good.starts_with(start) { line } else { good });
         lines.filter(|line| !line.is_empty()).collect()
     }
 
@@ -283,14 +248,8 @@ mod tests {
             assert_eq!(&request.accept_key(), b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
             assert_eq!(request.origin(), Some("http://example.com"));
             assert_eq!(request.host(), Some("server.example.com"));
-            assert_eq!(
-                request.protocols().collect::<Vec<_>>(),
-                ["chat", "superchat"]
-            );
-            assert_eq!(
-                request.choose_protocol(&["superchat", "chat"]),
-                Some("chat")
-            );
+            assert_eq!(request.protocols().collect::<Vec<_>>(), ["chat", "superchat"]);
+            assert_eq!(request.choose_protocol(&["superchat", "chat"]), Some("chat"));
             assert_eq!(request.choose_protocol(&["Chat"]), None);
             assert_eq!(request.extensions().count(), 0);
         });
@@ -306,16 +265,8 @@ mod tests {
             ("Sec-WebSocket-Protocol", "Sec-WebSocket-Protocol: a", None),
             ("Upgrade", "UPGRADE: foo, WebSocket", None),
             ("Connection", "connection: keep-alive, upgrade", None),
-            (
-                "Sec-WebSocket-Key",
-                "sec-websocket-key: dGhlIHNhbXBsZSBub25jZR==",
-                None,
-            ),
-            (
-                "Origin",
-                "Sec-WebSocket-Extensions: foo; a=\"b\", permessage-deflate",
-                None,
-            ),
+            ("Sec-WebSocket-Key", "sec-websocket-key: dGhlIHNhbXBsZSBub25jZR==", None),
+            ("Origin", "Sec-WebSocket-Extensions: foo; a=\"b\", permessage-deflate", None),
             // What may not.
             ("Upgrade", "", Some(NotAnUpgrade)),
             ("Upgrade", "Upgrade: h2c", Some(NotAnUpgrade)),
@@ -325,99 +276,27 @@ mod tests {
             ("GET", "get /chat HTTP/1.1", Some(MethodNotGet)),
             ("GET", "GET /chat HTTP/1.0", Some(HttpVersionTooOld)),
             ("Connection", "", Some(ConnectionNotUpgrade)),
-            (
-                "Connection",
-                "Connection: keep-alive",
-                Some(ConnectionNotUpgrade),
-            ),
+            ("Connection", "Connection: keep-alive", Some(ConnectionNotUpgrade)),
             ("Sec-WebSocket-Version", "", Some(VersionUnsupported)),
-            (
-                "Sec-WebSocket-Version",
-                "Sec-WebSocket-Version: 8",
-                Some(VersionUnsupported),
-            ),
-            (
-                "Sec-WebSocket-Version",
-                "Sec-WebSocket-Version: 13, 8",
-                Some(VersionUnsupported),
-            ),
-            (
-                "Sec-WebSocket-Version",
-                "Sec-WebSocket-Version: 013",
-                Some(VersionUnsupported),
-            ),
-            (
-                "Origin",
-                "Sec-WebSocket-Version: 13",
-                Some(VersionUnsupported),
-            ),
+            ("Sec-WebSocket-Version", "Sec-WebSocket-Version: 8", Some(VersionUnsupported)),
+            ("Sec-WebSocket-Version", "Sec-WebSocket-Version: 13, 8", Some(VersionUnsupported)),
+            ("Sec-WebSocket-Version", "Sec-WebSocket-Version: 013", Some(VersionUnsupported)),
+            ("Origin", "Sec-WebSocket-Version: 13", Some(VersionUnsupported)),
             ("Sec-WebSocket-Key", "", Some(KeyMissing)),
-            (
-                "Origin",
-                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-                Some(KeyRepeated),
-            ),
+            ("Origin", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", Some(KeyRepeated)),
             ("Sec-WebSocket-Key", "Sec-WebSocket-Key:", Some(KeyInvalid)),
-            (
-                "Sec-WebSocket-Key",
-                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ",
-                Some(KeyInvalid),
-            ),
-            (
-                "Sec-WebSocket-Key",
-                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25j",
-                Some(KeyInvalid),
-            ),
-            (
-                "Sec-WebSocket-Key",
-                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZWE=",
-                Some(KeyInvalid),
-            ),
-            (
-                "Sec-WebSocket-Key",
-                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZWFi",
-                Some(KeyInvalid),
-            ),
-            (
-                "Sec-WebSocket-Key",
-                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZWFiYWFhYWFhYWFhYWFh",
-                Some(KeyInvalid),
-            ),
-            (
-                "Sec-WebSocket-Key",
-                "Sec-WebSocket-Key: dGhlIHNhbXBsZS\"ub25jZQ==",
-                Some(KeyInvalid),
-            ),
-            (
-                "Sec-WebSocket-Protocol",
-                "Sec-WebSocket-Protocol: a, b, a",
-                Some(ProtocolsInvalid),
-            ),
-            (
-                "Sec-WebSocket-Protocol",
-                "Sec-WebSocket-Protocol: a b",
-                Some(ProtocolsInvalid),
-            ),
-            (
-                "Origin",
-                "Sec-WebSocket-Protocol: superchat",
-                Some(ProtocolsInvalid),
-            ),
-            (
-                "Origin",
-                "Sec-WebSocket-Extensions: foo;",
-                Some(ExtensionsInvalid),
-            ),
-            (
-                "Origin",
-                "Sec-WebSocket-Extensions: foo; a=\"b c\"",
-                Some(ExtensionsInvalid),
-            ),
-            (
-                "Sec-WebSocket-Protocol",
-                "Origin: http://b.example",
-                Some(OriginRefused),
-            ),
+            ("Sec-WebSocket-Key", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ", Some(KeyInvalid)),
+            ("Sec-WebSocket-Key", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25j", Some(KeyInvalid)),
+            ("Sec-WebSocket-Key", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZWE=", Some(KeyInvalid)),
+            ("Sec-WebSocket-Key", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZWFi", Some(KeyInvalid)),
+            ("Sec-WebSocket-Key", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZWFiYWFhYWFhYWFhYWFh", Some(KeyInvalid)),
+            ("Sec-WebSocket-Key", "Sec-WebSocket-Key: dGhlIHNhbXBsZS\"ub25jZQ==", Some(KeyInvalid)),
+            ("Sec-WebSocket-Protocol", "Sec-WebSocket-Protocol: a, b, a", Some(ProtocolsInvalid)),
+            ("Sec-WebSocket-Protocol", "Sec-WebSocket-Protocol: a b", Some(ProtocolsInvalid)),
+            ("Origin", "Sec-WebSocket-Protocol: superchat", Some(ProtocolsInvalid)),
+            ("Origin", "Sec-WebSocket-Extensions: foo;", Some(ExtensionsInvalid)),
+            ("Origin", "Sec-WebSocket-Extensions: foo; a=\"b c\"", Some(ExtensionsInvalid)),
+            ("Sec-WebSocket-Protocol", "Origin: http://b.example", Some(OriginRefused)),
             ("Origin", "Origin: http://é.example", None),
         ];
         for &(start, line, want) in cases {
@@ -436,48 +315,23 @@ mod tests {
             ("OPTIONS * HTTP/1.1", Refusal::MethodNotGet),
         ];
         for &(line, want) in cases {
-            assert_eq!(
-                with_request(&[line, "Host: a"], |request| request.err()),
-                Some(want),
-                "{line}"
-            );
+            assert_eq!(with_request(&[line, "Host: a"], |request| request.err()), Some(want), "{line}");
         }
     }
 
     #[test]
     fn as_many_subprotocols_as_the_limit() {
-        for (count, want) in [
-            (PROTOCOLS_MAX, None),
-            (PROTOCOLS_MAX + 1, Some(Refusal::TooManyProtocols)),
-        ] {
+        for (count, want) in [(PROTOCOLS_MAX, None), (PROTOCOLS_MAX + 1, Some(Refusal::TooManyProtocols))] {
             let names: Vec<_> = (0..count).map(|index| format!("p{index}")).collect();
             let line = format!("Sec-WebSocket-Protocol: {}", names.join(","));
-            assert_eq!(
-                with_request(&replaced("Sec-WebSocket-Protocol", &line), |request| {
-                    request.err()
-                }),
-                want
-            );
+            assert_eq!(with_request(&replaced("Sec-WebSocket-Protocol", &line), |request| { request.err() }), want);
         }
     }
 
-    fn accept(
-        subprotocol: Option<&str>,
-        deflate: Option<&Agreement>,
-        extra: &[(&str, &str)],
-    ) -> String {
-        let extra: Vec<_> = extra
-            .iter()
-            .map(|&(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
+    fn accept(subprotocol: Option<&str>, deflate: Option<&Agreement>, extra: &[(&str, &str)]) -> String {
+        let extra: Vec<_> = extra.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
         let mut out = Vec::new();
-        write_accept(
-            &mut out,
-            &accept_key(b"dGhlIHNhbXBsZSBub25jZQ=="),
-            subprotocol,
-            deflate,
-            &extra,
-        );
+        write_accept(&mut out, &accept_key(b"dGhlIHNhbXBsZSBub25jZQ=="), subprotocol, deflate, &extra);
         String::from_utf8(out).unwrap()
     }
 
