@@ -7,13 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
-use base64::Engine;
 use corewire::tls::{
     ClientTls, Misuse, RECORD_BYTES_MAX, ServerTls, Session, TlsError, TlsOptions, TlsSetupError, TlsVersion, Trust,
 };
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256,
+    PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519,
 };
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
@@ -295,49 +294,13 @@ fn a_client_trusts_whom_it_was_told_to() {
 #[test]
 fn every_kind_of_key_is_read() {
     let pki = Pki::new();
-    // Algorithm, and the label of its own older format around the same key.
-    let cases = [
-        (&PKCS_ECDSA_P256_SHA256, Some("EC PRIVATE KEY")),
-        (&PKCS_ECDSA_P384_SHA384, Some("EC PRIVATE KEY")),
-        (&PKCS_RSA_SHA256, Some("RSA PRIVATE KEY")),
-        (&PKCS_ED25519, None),
-    ];
-    for (algorithm, older_label) in cases {
+    for algorithm in [&PKCS_ECDSA_P256_SHA256, &PKCS_ECDSA_P384_SHA384, &PKCS_ED25519] {
         let key = KeyPair::generate_for(algorithm).expect("a key");
         let cert = server_params().signed_by(&key, &pki.ca).expect("a certificate");
-        let older = older_label.map(|label| pem(label, pkcs8_contents(key.serialized_der())));
-        for key_pem in [Some(key.serialize_pem()), older].into_iter().flatten() {
-            let server = ServerTls::from_pem(cert.pem().as_bytes(), key_pem.as_bytes(), None);
-            let mut link = Link::new(&server.expect("a server"), pki.client(&[&TLS13]));
-            link.settle().expect("a handshake");
-        }
+        let server = ServerTls::from_pem(cert.pem().as_bytes(), key.serialize_pem().as_bytes(), None);
+        let mut link = Link::new(&server.expect("a server"), pki.client(&[&TLS13]));
+        link.settle().expect("a handshake");
     }
-}
-
-/// What PKCS#8 wraps: the key in SEC1 or PKCS#1, its third element (RFC 5958 §2).
-fn pkcs8_contents(pkcs8: &[u8]) -> &[u8] {
-    let (elements, _) = der_element(pkcs8);
-    let (_version, rest) = der_element(elements);
-    let (_algorithm, rest) = der_element(rest);
-    der_element(rest).0
-}
-
-/// The contents of the first element, and what follows it.
-fn der_element(der: &[u8]) -> (&[u8], &[u8]) {
-    let (len, header_len) = match der[1] {
-        short @ 0..=0x7f => (usize::from(short), 2),
-        long => {
-            let len_bytes = &der[2..2 + usize::from(long & 0x7f)];
-            let len = len_bytes.iter().fold(0, |len, &byte| len << 8 | usize::from(byte));
-            (len, 2 + len_bytes.len())
-        }
-    };
-    der[header_len..].split_at(len)
-}
-
-fn pem(label: &str, der: &[u8]) -> String {
-    let text = base64::engine::general_purpose::STANDARD.encode(der);
-    format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")
 }
 
 #[test]

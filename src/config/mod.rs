@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::connection::Limits;
+use crate::http::Cidr;
 
 pub use error::{ConfigError, Problem, Source};
 pub use listen::ListenAddr;
@@ -51,7 +52,7 @@ pub struct Config {
     /// Which web pages may connect. Default [`OriginSetting::SameHost`].
     pub origin: OriginSetting,
     /// Networks of proxies whose forwarded addresses are believed. Default none.
-    pub trusted_proxies: Vec<ipnet::IpNet>,
+    pub trusted_proxies: Vec<Cidr>,
     /// Where the admin listener stands; `None` is off. Default `127.0.0.1:9090` for `serve`, else off.
     pub admin: Option<SocketAddr>,
     /// From "not ready" to the moment when listeners close and connections are asked to leave. Default 0.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use ipnet::IpNet;
+use crate::http::Cidr;
 
 /// Bytes: `65536`, `64k`, `64KiB`, `1M`, `16MiB`, `2G`. Powers of 1024; digits may be grouped with `_`.
 pub(super) fn size(text: &str, range: &RangeInclusive<u64>) -> Result<usize, String> {
@@ -144,15 +144,15 @@ pub(super) fn origin(text: &str) -> Result<String, String> {
 }
 
 /// A network, `10.0.0.0/8`, or a single address.
-pub(super) fn network(text: &str) -> Result<IpNet, String> {
-    if let Ok(addr) = text.parse::<IpAddr>() {
-        return Ok(IpNet::from(addr));
-    }
-    let net: IpNet = text.parse().map_err(|_| format!("`{text}` is neither an address nor a network"))?;
-    if net == net.trunc() {
-        Ok(net)
-    } else {
-        Err(format!("`{text}` has bits outside its mask; perhaps {}", net.trunc()))
+pub(super) fn network(text: &str) -> Result<Cidr, String> {
+    let network: Cidr =
+        text.parse().map_err(|error| format!("`{text}` is neither an address nor a network: {error}"))?;
+    let typed = text.split_once('/').and_then(|(address, _)| address.parse::<IpAddr>().ok());
+    match typed {
+        Some(typed) if typed.to_canonical() != network.network() => {
+            Err(format!("`{text}` has bits outside its mask; perhaps {network}"))
+        }
+        Some(_) | None => Ok(network),
     }
 }
 

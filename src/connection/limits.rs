@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::tick::Span;
+
 /// What one peer may use, and how long it may take.
 ///
 /// Sizes are in bytes. A limit that is passed closes the connection with the code named beside it.
@@ -43,7 +45,8 @@ pub enum DeflateMode {
     /// Negotiated without context takeover in either direction: no memory per connection.
     #[default]
     Shared,
-    /// Negotiated with context takeover where the peer allows it: better ratio, up to 300 KiB per connection.
+    /// Negotiated with context takeover where the peer allows it: better ratio, 418 KiB per connection that
+    /// has sent and received a compressed message.
     Dedicated,
 }
 
@@ -63,6 +66,26 @@ impl Default for Limits {
             close_timeout: Duration::from_secs(5),
             lifetime_max: None,
             deflate: DeflateMode::Shared,
+        }
+    }
+}
+
+/// The times of [`Limits`], counted in ticks once so that no message pays for the conversion.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spans {
+    pub(super) handshake: Span,
+    pub(super) idle: Span,
+    pub(super) ping: Span,
+    pub(super) close: Span,
+}
+
+impl Spans {
+    pub(super) fn of(limits: &Limits) -> Self {
+        Self {
+            handshake: Span::of(limits.handshake_timeout),
+            idle: Span::of_unless_zero(limits.idle_timeout),
+            ping: Span::of_unless_zero(limits.ping_interval),
+            close: Span::of(limits.close_timeout),
         }
     }
 }

@@ -35,6 +35,16 @@ impl Cidr {
         }
     }
 
+    /// Its first address.
+    pub fn network(&self) -> IpAddr {
+        self.network
+    }
+
+    /// How many bits all its addresses share.
+    pub fn prefix_len(&self) -> u8 {
+        self.prefix_len
+    }
+
     /// Bits of `address` behind the prefix are cleared: `10.0.0.1/8` is `10.0.0.0/8`.
     fn new(address: IpAddr, prefix_len: u8) -> Self {
         match (address, address.to_canonical()) {

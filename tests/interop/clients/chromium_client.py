@@ -22,7 +22,6 @@ CHECKS = [
     "deflate-refused",
     "server-ping",
     "close",
-    "close-reason",
     "close-without-code",
     "too-big",
     "origin-allowed",

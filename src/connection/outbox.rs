@@ -1,0 +1,243 @@
+//! What waits to be sent to one peer.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use bytes::{Buf, Bytes};
+
+/// Bytes that wait to be written, in order: small frames side by side in buffers of its own, large or shared
+/// payloads by reference.
+///
+/// Invariant: `queued_bytes` is the sum of all segments less `written`, and `written` is less than the length of
+/// the first segment (or zero when there is none).
+#[derive(Debug, Default)]
+pub struct Outbox {
+    segments: VecDeque<Segment>,
+    /// Bytes of the first segment that the kernel has taken already.
+    written: usize,
+    queued_bytes: usize,
+    /// An emptied buffer that keeps its capacity for the next frame.
+    spare: Option<Vec<u8>>,
+}
+
+#[derive(Debug)]
+enum Segment {
+    Own(Vec<u8>),
+    Shared(Bytes),
+}
+
+impl Outbox {
+    /// Bytes still to be written.
+    pub fn queued_bytes(&self) -> usize {
+        self.queued_bytes
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.queued_bytes == 0
+    }
+
+    /// Lets `write` append bytes behind what is queued.
+    pub fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let fits = matches!(self.segments.back(), Some(Segment::Own(buf)) if buf.len() < OWN_SEGMENT_BYTES);
+        if !fits {
+            let buf = self.spare.take().unwrap_or_default();
+            self.segments.push_back(Segment::Own(buf));
+        }
+        let Some(Segment::Own(buf)) = self.segments.back_mut() else {
+            unreachable!("the last segment was made an own one just above");
+        };
+        let before = buf.len();
+        write(buf);
+        self.queued_bytes += buf.len() - before;
+        if buf.is_empty() {
+            // An empty segment would make `front` say that nothing waits.
+            self.spare = self.segments.pop_back().and_then(Segment::into_own);
+        }
+    }
+
+    /// Appends a copy of `bytes`.
+    pub fn push_copy(&mut self, bytes: &[u8]) {
+        self.append(|buf| buf.extend_from_slice(bytes));
+    }
+
+    /// Appends `bytes` by reference, or a copy of them where that is cheaper than a segment.
+    pub fn push_shared(&mut self, bytes: Bytes) {
+        if bytes.len() < SHARE_BYTES_MIN && matches!(self.segments.back(), Some(Segment::Own(_))) {
+            self.push_copy(&bytes);
+        } else if !bytes.is_empty() {
+            self.queued_bytes += bytes.len();
+            self.segments.push_back(Segment::Shared(bytes));
+        }
+    }
+
+    /// The bytes to be written next, as far as they lie side by side; empty if nothing waits.
+    pub fn front(&self) -> &[u8] {
+        self.segments.front().map_or(&[], |segment| &segment.bytes()[self.written..])
+    }
+
+    /// Fills `slices` with what is to be written next and returns how many were used.
+    pub fn gather<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let mut skip = self.written;
+        let mut used = 0;
+        for (slot, segment) in slices.iter_mut().zip(&self.segments) {
+            *slot = IoSlice::new(&segment.bytes()[skip..]);
+            skip = 0;
+            used += 1;
+        }
+        used
+    }
+
+    /// How many segments wait.
+    pub fn segment_count(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// Forgets the next `len` bytes: the kernel has them.
+    ///
+    /// # Panics
+    ///
+    /// If `len` is more than [`Outbox::queued_bytes`].
+    pub fn advance(&mut self, len: usize) {
+        assert!(len <= self.queued_bytes, "{len} bytes written of {} queued", self.queued_bytes);
+        self.queued_bytes -= len;
+        let mut left = len + self.written;
+        while let Some(first) = self.segments.front() {
+            let first_len = first.bytes().len();
+            if left < first_len {
+                break;
+            }
+            left -= first_len;
+            if let Some(Segment::Own(buf)) = self.segments.pop_front() {
+                self.keep(buf);
+            }
+        }
+        self.written = left;
+    }
+
+    /// Takes out everything that waits, as owned segments, for a layer that transforms it.
+    pub fn drain_front(&mut self) -> Option<Bytes> {
+        let skip = std::mem::take(&mut self.written);
+        let segment = self.segments.pop_front()?;
+        let mut bytes = match segment {
+            Segment::Own(buf) => Bytes::from(buf),
+            Segment::Shared(bytes) => bytes,
+        };
+        bytes.advance(skip);
+        self.queued_bytes -= bytes.len();
+        Some(bytes)
+    }
+
+    /// Drops all that waits.
+    pub fn clear(&mut self) {
+        let queued = self.queued_bytes;
+        self.advance(queued);
+        self.segments.clear();
+        self.written = 0;
+    }
+
+    /// Bytes of memory held beyond the value itself.
+    pub fn heap_bytes(&self) -> usize {
+        let own: usize = self.segments.iter().map(Segment::capacity).sum();
+        let spare = self.spare.as_ref().map_or(0, Vec::capacity);
+        own + spare + self.segments.capacity() * size_of::<Segment>()
+    }
+
+    fn keep(&mut self, mut buf: Vec<u8>) {
+        if buf.capacity() <= OWN_SEGMENT_BYTES {
+            buf.clear();
+            self.spare = Some(buf);
+        }
+    }
+}
+
+impl Segment {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Own(buf) => buf,
+            Self::Shared(bytes) => bytes,
+        }
+    }
+
+    fn into_own(self) -> Option<Vec<u8>> {
+        match self {
+            Self::Own(buf) => Some(buf),
+            Self::Shared(_) => None,
+        }
+    }
+
+    fn capacity(&self) -> usize {
+        match self {
+            Self::Own(buf) => buf.capacity(),
+            Self::Shared(_) => 0,
+        }
+    }
+}
+
+/// Frames are gathered in one buffer until it holds this much; a buffer that grew beyond it is not kept.
+const OWN_SEGMENT_BYTES: usize = 64 << 10;
+
+/// Below this, copying into the buffer that is being filled is cheaper than one more segment in a gathered write.
+const SHARE_BYTES_MIN: usize = 1 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contents(outbox: &Outbox) -> Vec<u8> {
+        let mut slices = [IoSlice::new(&[]); 16];
+        let used = outbox.gather(&mut slices);
+        slices[..used].iter().flat_map(|s| s.iter().copied()).collect()
+    }
+
+    #[test]
+    fn every_cut_of_every_mix_leaves_the_rest_in_order() {
+        let large = Bytes::from((0..3000u32).map(|i| i as u8).collect::<Vec<_>>());
+        let fill = |outbox: &mut Outbox| {
+            outbox.push_copy(b"hello ");
+            outbox.push_copy(b"world");
+            outbox.push_shared(large.clone());
+            outbox.push_shared(Bytes::from_static(b"small after shared"));
+            outbox.push_copy(b"!");
+        };
+        let mut whole = Outbox::default();
+        fill(&mut whole);
+        let want = contents(&whole);
+        assert_eq!(want.len(), whole.queued_bytes());
+        for first in (0..=want.len()).step_by(7).chain([want.len()]) {
+            let mut outbox = Outbox::default();
+            fill(&mut outbox);
+            outbox.advance(first);
+            assert_eq!(contents(&outbox), want[first..], "after {first}");
+            assert_eq!(outbox.queued_bytes(), want.len() - first);
+            let rest = outbox.queued_bytes();
+            outbox.advance(rest);
+            assert!(outbox.is_empty() && outbox.front().is_empty());
+            outbox.push_copy(b"again");
+            assert_eq!(contents(&outbox), b"again");
+        }
+    }
+
+    #[test]
+    fn draining_a_half_written_segment_gives_only_the_rest() {
+        let mut outbox = Outbox::default();
+        outbox.push_copy(b"abcdef");
+        outbox.advance(2);
+        assert_eq!(outbox.drain_front().as_deref(), Some(&b"cdef"[..]));
+        assert!(outbox.is_empty());
+        assert_eq!(outbox.drain_front(), None);
+    }
+
+    #[test]
+    fn an_emptied_buffer_is_used_again() {
+        let mut outbox = Outbox::default();
+        outbox.push_copy(&[0; 500]);
+        let held = outbox.heap_bytes();
+        for _ in 0..10 {
+            let queued = outbox.queued_bytes();
+            outbox.advance(queued);
+            outbox.push_copy(&[0; 500]);
+        }
+        assert_eq!(outbox.heap_bytes(), held);
+    }
+}

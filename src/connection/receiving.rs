@@ -1,0 +1,363 @@
+//! From bytes to messages: frames cut anywhere, fragments, UTF-8, inflation (RFC 6455 §5, §8.1; RFC 7692 §7.2.2).
+
+use super::extra::{self, Extra};
+use super::input::Input;
+use super::workspace::{WINDOW_BITS_MAX, Workspace};
+use crate::protocol::Opcode;
+use crate::protocol::Violation;
+use crate::protocol::deflate::{Agreement, InflateError, Inflater};
+use crate::protocol::frame::{self, FrameHeader, FrameRules, HEADER_LEN_MAX, Role};
+use crate::protocol::mask;
+use crate::protocol::utf8::{self, Utf8Stream};
+use crate::protocol::{Message, MessageKind, Payload};
+
+/// A frame or message that a read cut, kept until the next one.
+#[derive(Default)]
+pub(super) struct Receiving {
+    /// The first bytes of a header.
+    header: [u8; HEADER_LEN_MAX],
+    header_len: usize,
+    frame: Option<Frame>,
+    /// A data message of which some fragment or part of one has arrived.
+    message: Option<Assembly>,
+    /// Payload of a control frame that a read cut; never more than 125 bytes (RFC 6455 §5.5).
+    control: Vec<u8>,
+}
+
+/// A frame whose payload is arriving.
+#[derive(Clone, Copy)]
+struct Frame {
+    fin: bool,
+    rsv1: bool,
+    opcode: Opcode,
+    /// Turned so that its first byte belongs to the next byte of payload.
+    key: [u8; 4],
+    left: u64,
+}
+
+/// A message whose frames are arriving.
+struct Assembly {
+    kind: MessageKind,
+    compressed: bool,
+    fragments: u32,
+    utf8: Utf8Stream,
+    /// Grows with what arrived, never with what was announced.
+    data: Vec<u8>,
+}
+
+/// What is agreed with the peer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    pub(super) role: Role,
+    pub(super) deflate: Option<Agreement>,
+}
+
+/// How one direction is compressed.
+#[derive(Clone, Copy)]
+pub(super) struct Compression {
+    pub(super) context_takeover: bool,
+    pub(super) window_bits: u8,
+}
+
+impl Terms {
+    /// How we compress (RFC 7692 §7.1: each side's parameters carry its name).
+    pub(super) fn ours(self) -> Option<Compression> {
+        self.deflate.map(|agreement| match self.role {
+            Role::Server => by_server(agreement),
+            Role::Client => by_client(agreement),
+        })
+    }
+
+    /// How the peer compresses.
+    pub(super) fn theirs(self) -> Option<Compression> {
+        self.deflate.map(|agreement| match self.role {
+            Role::Server => by_client(agreement),
+            Role::Client => by_server(agreement),
+        })
+    }
+}
+
+fn by_server(agreement: Agreement) -> Compression {
+    Compression {
+        context_takeover: !agreement.server_no_context_takeover,
+        window_bits: agreement.server_max_window_bits,
+    }
+}
+
+fn by_client(agreement: Agreement) -> Compression {
+    Compression {
+        context_takeover: !agreement.client_no_context_takeover,
+        window_bits: agreement.client_max_window_bits,
+    }
+}
+
+/// What a whole frame brought.
+pub(super) enum Received<'i> {
+    Message(Message<'i>),
+    Ping(Payload<'i>),
+    Pong(Payload<'i>),
+    Close(Payload<'i>),
+}
+
+impl Receiving {
+    pub(super) fn is_idle(&self) -> bool {
+        self.header_len == 0 && self.frame.is_none() && self.message.is_none()
+    }
+
+    /// Bytes of memory held beyond the value itself.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.control.capacity() + self.message.as_ref().map_or(0, |m| m.data.capacity())
+    }
+}
+
+/// Consumes input until a frame has something to tell or the input is used up.
+pub(super) fn poll<'i>(
+    slot: &mut Option<Box<Extra>>,
+    terms: Terms,
+    input: &mut Input<'i>,
+    workspace: &mut Workspace,
+) -> Result<Option<Received<'i>>, Violation> {
+    while !input.is_empty() {
+        let frame = match slot.as_mut().and_then(|extra| extra.receiving.frame.take()) {
+            Some(frame) => frame,
+            None => match read_header(slot, terms, input, workspace)? {
+                Some(header) => {
+                    // An empty frame is whole as soon as its header is.
+                    begin(slot.as_deref(), &header, workspace)?
+                }
+                None => return Ok(None),
+            },
+        };
+        if let Some(received) = read_payload(slot, terms, frame, input, workspace)? {
+            return Ok(Some(received));
+        }
+    }
+    Ok(None)
+}
+
+/// The next header: straight from the input, or stitched together with the bytes kept from earlier reads.
+fn read_header(
+    slot: &mut Option<Box<Extra>>,
+    terms: Terms,
+    input: &mut Input<'_>,
+    workspace: &mut Workspace,
+) -> Result<Option<FrameHeader>, Violation> {
+    let rules = FrameRules {
+        role: terms.role,
+        rsv1_allowed: terms.deflate.is_some(),
+        frame_bytes_max: workspace.limits.frame_bytes_max as u64,
+    };
+    let kept_len = slot.as_ref().map_or(0, |extra| extra.receiving.header_len);
+    if kept_len == 0 {
+        if let Some((header, len)) = frame::decode_header(input.bytes(), &rules)? {
+            input.take(len);
+            return Ok(Some(header));
+        }
+        let rest = input.take_all();
+        let receiving = &mut extra::ensure(slot, workspace).receiving;
+        receiving.header[..rest.len()].copy_from_slice(rest);
+        receiving.header_len = rest.len();
+        return Ok(None);
+    }
+    let receiving = &mut extra::ensure(slot, workspace).receiving;
+    let fresh_len = input.bytes().len().min(HEADER_LEN_MAX - kept_len);
+    let seen_len = kept_len + fresh_len;
+    receiving.header[kept_len..seen_len].copy_from_slice(&input.bytes()[..fresh_len]);
+    match frame::decode_header(&receiving.header[..seen_len], &rules)? {
+        Some((header, len)) => {
+            receiving.header_len = 0;
+            input.take(len - kept_len);
+            Ok(Some(header))
+        }
+        None => {
+            receiving.header_len = seen_len;
+            input.take(fresh_len);
+            Ok(None)
+        }
+    }
+}
+
+/// Checks a header against the message under way (RFC 6455 §5.4) and the limits, before any of its payload is kept.
+fn begin(extra: Option<&Extra>, header: &FrameHeader, workspace: &Workspace) -> Result<Frame, Violation> {
+    if !header.opcode.is_control() {
+        let limits = &workspace.limits;
+        let message = extra.and_then(|extra| extra.receiving.message.as_ref());
+        let earlier = match (message, header.opcode) {
+            (None, Opcode::Continuation) => return Err(Violation::UnexpectedContinuation),
+            (Some(message), Opcode::Continuation) => {
+                if message.fragments >= limits.fragments_max {
+                    return Err(Violation::TooManyFragments);
+                }
+                message.data.len()
+            }
+            (Some(_), _) => return Err(Violation::InterleavedMessage),
+            (None, _) => 0,
+        };
+        if header.payload_len > (limits.message_bytes_max - earlier.min(limits.message_bytes_max)) as u64 {
+            return Err(Violation::MessageTooBig);
+        }
+    }
+    Ok(Frame {
+        fin: header.fin,
+        rsv1: header.rsv1,
+        opcode: header.opcode,
+        key: header.mask.unwrap_or_default(),
+        left: header.payload_len,
+    })
+}
+
+fn read_payload<'i>(
+    slot: &mut Option<Box<Extra>>,
+    terms: Terms,
+    mut frame: Frame,
+    input: &mut Input<'i>,
+    workspace: &mut Workspace,
+) -> Result<Option<Received<'i>>, Violation> {
+    let payload = input.take(usize::try_from(frame.left).unwrap_or(usize::MAX));
+    if terms.role == Role::Server {
+        mask::apply(payload, frame.key);
+    }
+    frame.left -= payload.len() as u64;
+    let whole = frame.left == 0;
+    if !whole {
+        frame.key = mask::rotate(frame.key, payload.len());
+        extra::ensure(slot, workspace).receiving.frame = Some(frame);
+    }
+    if frame.opcode.is_control() {
+        Ok(control(slot, frame.opcode, payload, whole, workspace))
+    } else {
+        data(slot, terms, frame, payload, workspace)
+    }
+}
+
+fn control<'i>(
+    slot: &mut Option<Box<Extra>>,
+    opcode: Opcode,
+    payload: &'i [u8],
+    whole: bool,
+    workspace: &mut Workspace,
+) -> Option<Received<'i>> {
+    let kept = slot.as_ref().is_some_and(|extra| !extra.receiving.control.is_empty());
+    let payload = if whole && !kept {
+        Payload::Borrowed(payload)
+    } else {
+        let kept = &mut extra::ensure(slot, workspace).receiving.control;
+        kept.extend_from_slice(payload);
+        if !whole {
+            return None;
+        }
+        Payload::Owned(std::mem::take(kept))
+    };
+    match opcode {
+        Opcode::Ping => Some(Received::Ping(payload)),
+        Opcode::Pong => Some(Received::Pong(payload)),
+        Opcode::Close => Some(Received::Close(payload)),
+        Opcode::Continuation | Opcode::Text | Opcode::Binary => unreachable!("only control frames come here"),
+    }
+}
+
+fn data<'i>(
+    slot: &mut Option<Box<Extra>>,
+    terms: Terms,
+    frame: Frame,
+    payload: &'i [u8],
+    workspace: &mut Workspace,
+) -> Result<Option<Received<'i>>, Violation> {
+    let whole = frame.left == 0;
+    let under_way = slot.as_ref().is_some_and(|extra| extra.receiving.message.is_some());
+    if whole && frame.fin && !under_way {
+        return finish(slot, terms, kind_of(frame.opcode), frame.rsv1, Payload::Borrowed(payload), workspace).map(Some);
+    }
+    let message = extra::ensure(slot, workspace).receiving.message.get_or_insert_with(|| Assembly::new(frame));
+    message.push(payload)?;
+    if !whole {
+        return Ok(None);
+    }
+    message.fragments += 1;
+    if !frame.fin {
+        return Ok(None);
+    }
+    let message = slot.as_mut().and_then(|extra| extra.receiving.message.take()).expect("it was filled just above");
+    if message.checks_utf8() {
+        message.utf8.finish().map_err(|_| Violation::InvalidUtf8)?;
+        return Ok(Some(Received::Message(Message::new(message.kind, Payload::Owned(message.data)))));
+    }
+    finish(slot, terms, message.kind, message.compressed, Payload::Owned(message.data), workspace).map(Some)
+}
+
+/// A message whose bytes are all there: inflates it, checks text that was not checked on the way.
+fn finish<'i>(
+    slot: &mut Option<Box<Extra>>,
+    terms: Terms,
+    kind: MessageKind,
+    compressed: bool,
+    payload: Payload<'i>,
+    workspace: &mut Workspace,
+) -> Result<Received<'i>, Violation> {
+    let payload = match terms.theirs() {
+        Some(theirs) if compressed => Payload::Owned(inflate(slot, theirs, payload.bytes(), workspace)?),
+        Some(_) | None => payload,
+    };
+    if kind == MessageKind::Text {
+        utf8::validate(payload.bytes()).map_err(|_| Violation::InvalidUtf8)?;
+    }
+    Ok(Received::Message(Message::new(kind, payload)))
+}
+
+fn inflate(
+    slot: &mut Option<Box<Extra>>,
+    theirs: Compression,
+    compressed: &[u8],
+    workspace: &mut Workspace,
+) -> Result<Vec<u8>, Violation> {
+    let message_bytes_max = workspace.limits.message_bytes_max;
+    let mut out = Vec::new();
+    let result = if theirs.context_takeover {
+        let inflater = extra::ensure(slot, workspace)
+            .inflater
+            .get_or_insert_with(|| Box::new(Inflater::new(theirs.window_bits.min(WINDOW_BITS_MAX))));
+        inflater.inflate(compressed, &mut out, message_bytes_max, true)
+    } else {
+        workspace.shared_inflater().inflate(compressed, &mut out, message_bytes_max, false)
+    };
+    match result {
+        Ok(()) => Ok(out),
+        Err(InflateError::TooBig) => Err(Violation::MessageTooBig),
+        Err(InflateError::Corrupt) => Err(Violation::DeflateCorrupt),
+    }
+}
+
+impl Assembly {
+    fn new(frame: Frame) -> Self {
+        Self {
+            kind: kind_of(frame.opcode),
+            compressed: frame.rsv1,
+            fragments: 0,
+            utf8: Utf8Stream::default(),
+            data: Vec::new(),
+        }
+    }
+
+    /// Plain text is checked as it arrives, so that it fails at the first bad byte (RFC 6455 §8.1).
+    fn checks_utf8(&self) -> bool {
+        self.kind == MessageKind::Text && !self.compressed
+    }
+
+    fn push(&mut self, payload: &[u8]) -> Result<(), Violation> {
+        if self.checks_utf8() {
+            self.utf8.push(payload).map_err(|_| Violation::InvalidUtf8)?;
+        }
+        self.data.extend_from_slice(payload);
+        Ok(())
+    }
+}
+
+fn kind_of(opcode: Opcode) -> MessageKind {
+    match opcode {
+        Opcode::Text => MessageKind::Text,
+        Opcode::Binary => MessageKind::Binary,
+        Opcode::Continuation | Opcode::Close | Opcode::Ping | Opcode::Pong => {
+            unreachable!("a message begins with a data opcode; `begin` refused everything else")
+        }
+    }
+}
