@@ -8,10 +8,12 @@
 //! - [`tls`]: ciphertext in, plaintext out, around rustls. Knows neither sockets nor who speaks inside.
 //! - [`connection`]: one peer: bytes and time in, events and bytes out. Knows no socket, clock or other peer.
 //! - [`metrics`]: counters with one writer each. Knows nobody who reads them.
+//! - [`ids`]: names of things that cross folders.
 //! - [`handler`]: what an application implements. Knows no shards and no sockets.
 //! - [`mesh`]: bounded rings between cores. Knows not what an envelope means.
 //! - [`shard`]: one core: its connections, its timers, and monoio, which is named nowhere else.
 //! - [`control`]: the admin thread, and tokio, which is named nowhere else.
+//! - [`builtin`]: the servers of the `corewire` command: handlers like any embedder's.
 //! - [`config`]: options from the command line, the environment and a file. Knows nothing that runs.
 //! - [`server`]: builds the shards and the mesh and starts them. The only place that knows everyone.
 
@@ -23,8 +25,20 @@ pub mod protocol;
 pub mod tls;
 
 #[cfg(feature = "engine")]
+pub mod handler;
+#[cfg(feature = "engine")]
+pub mod ids;
+#[cfg(feature = "engine")]
+pub mod mesh;
+#[cfg(feature = "engine")]
 pub mod metrics;
+#[cfg(feature = "engine")]
+pub mod server;
+#[cfg(feature = "engine")]
+pub mod shard;
 
+#[cfg(feature = "engine")]
+pub mod builtin;
 #[cfg(feature = "cli")]
 pub mod config;
 #[cfg(feature = "control")]

@@ -1,0 +1,534 @@
+//! What an application implements, and what it can reach from there.
+//!
+//! A [`Handler`] lives on one core and is never sent to another: plain fields, `Rc` and `RefCell` are fine. It is
+//! called with a [`Conn`], through which it sends, closes and pauses, and which is also a [`Core`], through which
+//! it reaches the other connections of its core and the other cores.
+//!
+//! ```
+//! use corewire::handler::{Accept, Conn, Handler, Request, Upgrade};
+//! use corewire::protocol::Message;
+//!
+//! struct Echo;
+//!
+//! impl Handler for Echo {
+//!     type Session = ();
+//!
+//!     fn upgrade(&mut self, _: &mut Conn<'_>, _: &Request<'_>) -> Upgrade<()> {
+//!         Upgrade::Accept(Accept::new(()))
+//!     }
+//!
+//!     fn message(&mut self, conn: &mut Conn<'_>, _: &mut (), message: Message<'_>) {
+//!         conn.reply(message).ok();
+//!     }
+//! }
+//! ```
+//!
+//! Knows no shards and no sockets: what it reaches stands behind a trait that the shard implements.
+
+use std::any::Any;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+pub use crate::connection::{Body, Cause, Closed, SendError};
+use crate::http::{RequestHead, Response};
+pub use crate::ids::ConnId;
+use crate::protocol::close::CloseCode;
+use crate::protocol::handshake::{Refusal, UpgradeRequest};
+use crate::protocol::{Message, MessageKind};
+
+/// An application, one per core.
+///
+/// A panic in any of these methods closes the connection it was called for with 1011 and harms no other; it is
+/// logged and counted.
+pub trait Handler: 'static {
+    /// What the application remembers of each connection; `()` costs nothing.
+    type Session: 'static;
+
+    /// A peer wants to open a WebSocket.
+    fn upgrade(&mut self, conn: &mut Conn<'_>, request: &Request<'_>) -> Upgrade<Self::Session>;
+
+    /// The answer to a request that [`Handler::upgrade`] deferred is there ([`Deferred::answer`]).
+    fn upgrade_deferred(
+        &mut self,
+        conn: &mut Conn<'_>,
+        request: &Request<'_>,
+        answer: Box<dyn Any + Send>,
+    ) -> Upgrade<Self::Session> {
+        let _ = (conn, request, answer);
+        Upgrade::Refuse(Response::text(500, "This server deferred an answer that it does not understand.\n"))
+    }
+
+    /// The WebSocket is open.
+    fn open(&mut self, conn: &mut Conn<'_>, session: &mut Self::Session) {
+        let _ = (conn, session);
+    }
+
+    /// A whole message has arrived.
+    fn message(&mut self, conn: &mut Conn<'_>, session: &mut Self::Session, message: Message<'_>);
+
+    /// A ping has arrived; it is answered already.
+    fn ping(&mut self, conn: &mut Conn<'_>, session: &mut Self::Session, payload: &[u8]) {
+        let _ = (conn, session, payload);
+    }
+
+    /// A pong has arrived.
+    fn pong(&mut self, conn: &mut Conn<'_>, session: &mut Self::Session, payload: &[u8]) {
+        let _ = (conn, session, payload);
+    }
+
+    /// The queue of a connection that could not be written for a while is empty again.
+    fn writable(&mut self, conn: &mut Conn<'_>, session: &mut Self::Session) {
+        let _ = (conn, session);
+    }
+
+    /// The WebSocket is over. Told once for each that was open.
+    fn close(&mut self, core: &mut Core<'_>, id: ConnId, session: Self::Session, closed: &Closed) {
+        let _ = (core, id, session, closed);
+    }
+
+    /// A request that asks for no WebSocket.
+    fn request(&mut self, core: &mut Core<'_>, request: &Request<'_>) -> Response {
+        let _ = (core, request);
+        Refusal::NotAnUpgrade.response()
+    }
+
+    /// Another core's handler said something to all ([`Core::cast`]).
+    fn cast(&mut self, core: &mut Core<'_>, message: &(dyn Any + Send + Sync)) {
+        let _ = (core, message);
+    }
+
+    /// How often [`Handler::tick`] is called; `None` for never. Asked once. At least 32 ms.
+    fn tick_interval(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Time has passed.
+    fn tick(&mut self, core: &mut Core<'_>) {
+        let _ = core;
+    }
+
+    /// What becomes of a connection whose peer reads too slowly. Asked once.
+    fn overflow(&self) -> Overflow {
+        Overflow::Disconnect(CloseCode::POLICY)
+    }
+}
+
+/// What becomes of a message, and its connection, for which the send queue has no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overflow {
+    /// The connection is closed with this code; the message is counted as dropped.
+    Disconnect(CloseCode),
+    /// The message is dropped and counted, the connection stays.
+    DropMessage,
+}
+
+/// The answer to a request for a WebSocket.
+pub enum Upgrade<S> {
+    /// Open it.
+    Accept(Accept<S>),
+    /// Answer with this response instead.
+    Refuse(Response),
+    /// The answer comes later, through [`Conn::defer`], within the handshake time.
+    Defer,
+}
+
+/// How to open a WebSocket.
+pub struct Accept<S> {
+    pub(crate) session: S,
+    pub(crate) subprotocol: Option<String>,
+    pub(crate) headers: Vec<(String, String)>,
+}
+
+impl<S> Accept<S> {
+    /// Remember `session` for it.
+    pub fn new(session: S) -> Self {
+        Self { session, subprotocol: None, headers: Vec::new() }
+    }
+
+    /// Speak this subprotocol, one of those that the peer offered (RFC 6455 §4.2.2).
+    #[must_use]
+    pub fn subprotocol(mut self, name: impl Into<String>) -> Self {
+        self.subprotocol = Some(name.into());
+        self
+    }
+
+    /// One more header in the 101 response.
+    #[must_use]
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+}
+
+/// Who asks, and for what.
+pub struct Request<'a> {
+    pub(crate) head: &'a RequestHead<'a>,
+    pub(crate) upgrade: Option<&'a UpgradeRequest<'a>>,
+    pub(crate) peer: Peer,
+    pub(crate) client: Option<IpAddr>,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<crate::tls::TlsFacts>,
+}
+
+/// The other end of the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// A TCP connection.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(addr) => addr.fmt(f),
+            Self::Unix => f.write_str("unix"),
+        }
+    }
+}
+
+impl<'a> Request<'a> {
+    /// Method, target and headers.
+    pub fn head(&self) -> &RequestHead<'a> {
+        self.head
+    }
+
+    /// The path of the target, without the query.
+    pub fn path(&self) -> &str {
+        self.head.path()
+    }
+
+    /// The first header of this name.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.header_str(name)
+    }
+
+    /// The subprotocols that the peer offers, in its order of preference; none if it asks for no WebSocket.
+    pub fn subprotocols(&self) -> impl Iterator<Item = &str> {
+        self.upgrade.into_iter().flat_map(|upgrade| upgrade.protocols())
+    }
+
+    /// The other end of the socket: the proxy, if there is one.
+    pub fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    /// The address of the client itself: what a trusted proxy says, or else the peer's. `None` for a Unix socket
+    /// whose proxy says nothing.
+    pub fn client(&self) -> Option<IpAddr> {
+        self.client
+    }
+
+    /// What is known about the TLS session, if there is one.
+    #[cfg(feature = "tls")]
+    pub fn tls(&self) -> Option<&crate::tls::TlsFacts> {
+        self.tls.as_ref()
+    }
+}
+
+/// One core, as a handler sees it.
+pub struct Core<'a> {
+    pub(crate) reach: &'a mut dyn Reach,
+}
+
+/// The connection that a handler is called for, and its core.
+pub struct Conn<'a> {
+    core: Core<'a>,
+    id: ConnId,
+}
+
+impl<'a> Deref for Conn<'a> {
+    type Target = Core<'a>;
+
+    fn deref(&self) -> &Core<'a> {
+        &self.core
+    }
+}
+
+impl<'a> DerefMut for Conn<'a> {
+    fn deref_mut(&mut self) -> &mut Core<'a> {
+        &mut self.core
+    }
+}
+
+impl<'a> Conn<'a> {
+    pub(crate) fn new(reach: &'a mut dyn Reach, id: ConnId) -> Self {
+        Self { core: Core { reach }, id }
+    }
+
+    /// Its name, good for as long as the process runs.
+    pub fn id(&self) -> ConnId {
+        self.id
+    }
+
+    /// Queues a message for the peer.
+    ///
+    /// # Errors
+    ///
+    /// If the WebSocket is not open or its queue is full; the latter has the consequence of [`Handler::overflow`].
+    pub fn send(&mut self, kind: MessageKind, body: Body<'_>) -> Result<(), SendError> {
+        self.core.reach.send(self.id, kind, body)
+    }
+
+    /// Queues a text message.
+    ///
+    /// # Errors
+    ///
+    /// As [`Conn::send`].
+    pub fn send_text(&mut self, text: &str) -> Result<(), SendError> {
+        self.send(MessageKind::Text, Body::Borrowed(text.as_bytes()))
+    }
+
+    /// Queues a binary message.
+    ///
+    /// # Errors
+    ///
+    /// As [`Conn::send`].
+    pub fn send_binary(&mut self, bytes: &[u8]) -> Result<(), SendError> {
+        self.send(MessageKind::Binary, Body::Borrowed(bytes))
+    }
+
+    /// Sends a message back as it came. A large one is not copied.
+    ///
+    /// # Errors
+    ///
+    /// As [`Conn::send`].
+    pub fn reply(&mut self, message: Message<'_>) -> Result<(), SendError> {
+        let kind = message.kind();
+        let body = match message.into_payload() {
+            crate::protocol::Payload::Borrowed(bytes) => Body::Borrowed(bytes),
+            crate::protocol::Payload::Owned(vec) => Body::Shared(Bytes::from(vec)),
+        };
+        self.send(kind, body)
+    }
+
+    /// Queues a ping with up to 125 bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Conn::send`].
+    pub fn ping(&mut self, payload: &[u8]) -> Result<(), SendError> {
+        self.core.reach.ping(self.id, payload)
+    }
+
+    /// Begins the closing handshake: what is queued still goes out first.
+    pub fn close(&mut self, code: CloseCode, reason: &str) {
+        self.core.reach.close(self.id, code, reason);
+    }
+
+    /// No more messages from this peer until [`Conn::resume`] or [`Core::resume_conn`].
+    pub fn pause(&mut self) {
+        self.core.reach.pause(self.id);
+    }
+
+    /// Messages again.
+    pub fn resume(&mut self) {
+        self.core.reach.resume(self.id);
+    }
+
+    /// Bytes that wait to be written to the peer.
+    pub fn queued_bytes(&self) -> usize {
+        self.core.reach.queued_bytes(self.id)
+    }
+
+    /// A way to reach this connection later, from any thread.
+    pub fn handle(&self) -> ConnHandle {
+        self.core.handle(self.id)
+    }
+
+    /// In [`Handler::upgrade`]: a way to answer later, from any thread. Return [`Upgrade::Defer`] then.
+    pub fn defer(&self) -> Deferred {
+        Deferred { handle: Some(self.handle()) }
+    }
+}
+
+impl Core<'_> {
+    /// Which core this is, counted from zero.
+    pub fn core_index(&self) -> usize {
+        self.reach.core_index()
+    }
+
+    /// How many cores the server runs on.
+    pub fn core_count(&self) -> usize {
+        self.reach.core_count()
+    }
+
+    /// Open WebSockets on this core.
+    pub fn connection_count(&self) -> usize {
+        self.reach.connection_count()
+    }
+
+    /// Queues a message for any connection of this core.
+    ///
+    /// # Errors
+    ///
+    /// If it is not open (any more), not on this core, or its queue is full.
+    pub fn send_to(&mut self, id: ConnId, kind: MessageKind, body: Body<'_>) -> Result<(), SendError> {
+        self.reach.send(id, kind, body)
+    }
+
+    /// Queues one message for several connections of this core; it is encoded once. Answers how many got it.
+    pub fn send_to_all(&mut self, ids: &mut dyn Iterator<Item = ConnId>, kind: MessageKind, payload: Bytes) -> usize {
+        self.reach.send_to_all(ids, kind, payload)
+    }
+
+    /// Closes any connection of this core.
+    pub fn close_conn(&mut self, id: ConnId, code: CloseCode, reason: &str) {
+        self.reach.close(id, code, reason);
+    }
+
+    /// Messages again from a connection that was paused.
+    pub fn resume_conn(&mut self, id: ConnId) {
+        self.reach.resume(id);
+    }
+
+    /// Queues a message for every open WebSocket of this core. Answers how many got it.
+    pub fn broadcast(&mut self, kind: MessageKind, payload: Bytes) -> usize {
+        self.reach.broadcast(kind, payload)
+    }
+
+    /// Queues a message for every open WebSocket on every core.
+    ///
+    /// # Errors
+    ///
+    /// [`Congested`] if some other core has fallen so far behind that nothing more is kept for it; those cores do
+    /// not get the message, all others do, and it is counted.
+    pub fn broadcast_all(&mut self, kind: MessageKind, payload: Bytes) -> Result<(), Congested> {
+        self.reach.broadcast_all(kind, payload)
+    }
+
+    /// Hands a value to [`Handler::cast`] of every other core.
+    ///
+    /// # Errors
+    ///
+    /// As [`Core::broadcast_all`].
+    pub fn cast(&mut self, message: Arc<dyn Any + Send + Sync>) -> Result<(), Congested> {
+        self.reach.cast(message)
+    }
+
+    /// A way to reach a connection of this core later, from any thread.
+    pub fn handle(&self, id: ConnId) -> ConnHandle {
+        ConnHandle { id, remote: self.reach.remote() }
+    }
+}
+
+/// Some other core cannot take any more now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the ring to {cores} other core(s) is full; the message did not reach them")]
+pub struct Congested {
+    /// How many cores did not get it.
+    pub cores: usize,
+}
+
+/// Reaches one connection from any thread.
+#[derive(Clone)]
+pub struct ConnHandle {
+    id: ConnId,
+    remote: Arc<dyn Remote>,
+}
+
+impl ConnHandle {
+    /// The connection's name.
+    pub fn id(&self) -> ConnId {
+        self.id
+    }
+
+    /// Queues a message. That it was queued for the core does not say that the connection still lives.
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`] if the core's queue is full.
+    pub fn send(&self, kind: MessageKind, payload: Bytes) -> Result<(), Busy> {
+        self.remote.tell(Told::Send { to: self.id, kind, payload })
+    }
+
+    /// Begins the closing handshake.
+    ///
+    /// # Errors
+    ///
+    /// As [`ConnHandle::send`].
+    pub fn close(&self, code: CloseCode, reason: impl Into<String>) -> Result<(), Busy> {
+        self.remote.tell(Told::Close { to: self.id, code, reason: reason.into() })
+    }
+
+    /// Messages again after a pause.
+    ///
+    /// # Errors
+    ///
+    /// As [`ConnHandle::send`].
+    pub fn resume(&self) -> Result<(), Busy> {
+        self.remote.tell(Told::Resume { to: self.id })
+    }
+}
+
+/// The core's queue is full: try again later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the core's mailbox is full")]
+pub struct Busy;
+
+/// The right to answer one deferred upgrade, once. Dropped without an answer it refuses with 503.
+pub struct Deferred {
+    handle: Option<ConnHandle>,
+}
+
+impl Deferred {
+    /// Hands `answer` to [`Handler::upgrade_deferred`] on the connection's core.
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`] if the core's queue is full; the peer is then refused when the handshake time is over.
+    pub fn answer(mut self, answer: impl Any + Send) -> Result<(), Busy> {
+        self.tell(Some(Box::new(answer)))
+    }
+
+    fn tell(&mut self, answer: Option<Box<dyn Any + Send>>) -> Result<(), Busy> {
+        match self.handle.take() {
+            Some(handle) => handle.remote.tell(Told::Answer { to: handle.id, answer }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Deferred {
+    fn drop(&mut self) {
+        // A full mailbox leaves the peer to the handshake deadline, which refuses it too.
+        let _ = self.tell(None);
+    }
+}
+
+/// What other threads tell a core.
+pub(crate) enum Told {
+    Send { to: ConnId, kind: MessageKind, payload: Bytes },
+    Close { to: ConnId, code: CloseCode, reason: String },
+    Resume { to: ConnId },
+    Answer { to: ConnId, answer: Option<Box<dyn Any + Send>> },
+}
+
+/// A core's mailbox, for other threads.
+pub(crate) trait Remote: Send + Sync {
+    fn tell(&self, told: Told) -> Result<(), Busy>;
+}
+
+/// What a core does for its handler.
+pub(crate) trait Reach {
+    fn send(&mut self, id: ConnId, kind: MessageKind, body: Body<'_>) -> Result<(), SendError>;
+    fn send_to_all(&mut self, ids: &mut dyn Iterator<Item = ConnId>, kind: MessageKind, payload: Bytes) -> usize;
+    fn ping(&mut self, id: ConnId, payload: &[u8]) -> Result<(), SendError>;
+    fn close(&mut self, id: ConnId, code: CloseCode, reason: &str);
+    fn pause(&mut self, id: ConnId);
+    fn resume(&mut self, id: ConnId);
+    fn queued_bytes(&self, id: ConnId) -> usize;
+    fn broadcast(&mut self, kind: MessageKind, payload: Bytes) -> usize;
+    fn broadcast_all(&mut self, kind: MessageKind, payload: Bytes) -> Result<(), Congested>;
+    fn cast(&mut self, message: Arc<dyn Any + Send + Sync>) -> Result<(), Congested>;
+    fn remote(&self) -> Arc<dyn Remote>;
+    fn core_index(&self) -> usize;
+    fn core_count(&self) -> usize;
+    fn connection_count(&self) -> usize;
+}

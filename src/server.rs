@@ -1,0 +1,488 @@
+//! Builds the shards and the mesh, starts a thread for each, and ends them. The only place that knows everyone.
+//!
+//! ```no_run
+//! use corewire::handler::{Accept, Conn, Handler, Request, Upgrade};
+//! use corewire::protocol::Message;
+//! use corewire::server::Server;
+//!
+//! struct Echo;
+//!
+//! impl Handler for Echo {
+//!     type Session = ();
+//!     fn upgrade(&mut self, _: &mut Conn<'_>, _: &Request<'_>) -> Upgrade<()> {
+//!         Upgrade::Accept(Accept::new(()))
+//!     }
+//!     fn message(&mut self, conn: &mut Conn<'_>, _: &mut (), message: Message<'_>) {
+//!         conn.reply(message).ok();
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), corewire::server::StartError> {
+//! Server::builder().listen("127.0.0.1:9000".parse().unwrap()).run(|_core| Echo)
+//! # }
+//! ```
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::connection::Limits;
+use crate::handler::Handler;
+use crate::http::Cidr;
+use crate::mesh::{Census, Full, Mesh, Outside};
+use crate::metrics::ShardMetrics;
+use crate::protocol::MessageKind;
+use crate::protocol::handshake::OriginPolicy;
+use crate::shard::{self, BellFd, Core, CoreOptions, Envelope, ShardOptions};
+pub use crate::shard::{DriverChoice, ListenAddr, ListenError, Rung, explain};
+
+/// A server to be configured.
+#[derive(Clone)]
+pub struct Builder {
+    listen: Vec<ListenAddr>,
+    cores: Option<Vec<usize>>,
+    driver: DriverChoice,
+    limits: Limits,
+    origin: OriginPolicy,
+    trusted_proxies: Vec<Cidr>,
+    connections_max: usize,
+    drain_delay: Duration,
+    drain_time: Duration,
+    restless: bool,
+    #[cfg(feature = "tls")]
+    tls: Option<crate::tls::ServerTls>,
+}
+
+/// Where a server begins: [`Server::builder`].
+pub struct Server;
+
+/// A server that runs in threads of its own.
+///
+/// Dropping it does not stop it; see [`Running::stop`] and [`Running::drain`].
+pub struct Running {
+    handle: Handle,
+    threads: Vec<thread::JoinHandle<io::Result<()>>>,
+    addrs: Vec<ListenAddr>,
+    rungs: Vec<Rung>,
+    refusal: Option<String>,
+}
+
+/// Reaches a running server from any thread.
+#[derive(Clone)]
+pub struct Handle {
+    outside: Arc<[Outside<Envelope>]>,
+    metrics: Arc<[Arc<ShardMetrics>]>,
+    census: Arc<Census>,
+    drain_delay: Duration,
+    drain_time: Duration,
+}
+
+/// Why a server did not start, or what ended it.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Nowhere to listen.
+    #[error("no address to listen on was given")]
+    NoAddress,
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// A core that the process may not run on.
+    #[error("core {core} cannot be used: this process may run on {allowed:?}")]
+    Core {
+        /// The core that was asked for.
+        core: usize,
+        /// Those that the affinity mask allows.
+        allowed: Vec<usize>,
+    },
+    /// A core's thread could not begin, or broke.
+    #[error("core {core}: {error}")]
+    Thread {
+        /// Which one.
+        core: usize,
+        /// The reason.
+        error: io::Error,
+    },
+}
+
+impl Server {
+    /// Nothing is configured: no address, all allowed cores, default limits, pages of the same host.
+    pub fn builder() -> Builder {
+        Builder {
+            listen: Vec::new(),
+            cores: None,
+            driver: DriverChoice::Auto,
+            limits: Limits::default(),
+            origin: OriginPolicy::SameHost,
+            trusted_proxies: Vec::new(),
+            connections_max: usize::MAX,
+            drain_delay: Duration::ZERO,
+            drain_time: Duration::from_secs(5),
+            restless: false,
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
+    }
+}
+
+impl Builder {
+    /// Listens on a TCP address; may be called again for more.
+    #[must_use]
+    pub fn listen(self, addr: SocketAddr) -> Self {
+        self.listen_on(ListenAddr::Tcp(addr))
+    }
+
+    /// Listens on any kind of address; may be called again for more.
+    #[must_use]
+    pub fn listen_on(mut self, addr: ListenAddr) -> Self {
+        self.listen.push(addr);
+        self
+    }
+
+    /// Runs on these cores, by the kernel's numbers. Default: all that the affinity mask and the CPU quota allow.
+    #[must_use]
+    pub fn cores(mut self, cores: Vec<usize>) -> Self {
+        self.cores = Some(cores);
+        self
+    }
+
+    /// io_uring, epoll, or the best there is.
+    #[must_use]
+    pub fn driver(mut self, driver: DriverChoice) -> Self {
+        self.driver = driver;
+        self
+    }
+
+    /// What each peer may use.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Which pages may open a WebSocket. Default: those of the same host.
+    #[must_use]
+    pub fn origin(mut self, origin: OriginPolicy) -> Self {
+        self.origin = origin;
+        self
+    }
+
+    /// Proxies whose `X-Forwarded-For` counts.
+    #[must_use]
+    pub fn trusted_proxies(mut self, proxies: Vec<Cidr>) -> Self {
+        self.trusted_proxies = proxies;
+        self
+    }
+
+    /// Connections over all cores. Default: as many as descriptors allow.
+    #[must_use]
+    pub fn connections_max(mut self, max: usize) -> Self {
+        self.connections_max = max;
+        self
+    }
+
+    /// How long a drain says "not ready" before it closes the listeners. Default 0.
+    #[must_use]
+    pub fn drain_delay(mut self, delay: Duration) -> Self {
+        self.drain_delay = delay;
+        self
+    }
+
+    /// Over which time a drain spreads its closes. Default 5 s.
+    #[must_use]
+    pub fn drain_time(mut self, time: Duration) -> Self {
+        self.drain_time = time;
+        self
+    }
+
+    /// Speaks TLS on every address.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: crate::tls::ServerTls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// For tests: connections change between cold and hot as often as they can.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn restless(mut self, restless: bool) -> Self {
+        self.restless = restless;
+        self
+    }
+
+    /// Runs until another thread stops it or the process ends. `handler` makes one handler per core.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot start; see [`StartError`].
+    pub fn run<H: Handler>(self, handler: impl Fn(usize) -> H + Send + Sync + 'static) -> Result<(), StartError> {
+        self.start(handler)?.wait()
+    }
+
+    /// Starts it in threads of its own. When this returns, it listens.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot start; see [`StartError`].
+    pub fn start<H: Handler>(
+        self,
+        handler: impl Fn(usize) -> H + Send + Sync + 'static,
+    ) -> Result<Running, StartError> {
+        let cores = usable_cores(self.cores.as_deref())?;
+        let mut bound = Vec::new();
+        for addr in &self.listen {
+            match shard::bind(addr, cores.len()) {
+                Ok(listening) => bound.push(listening),
+                Err(error) => {
+                    bound.iter().for_each(|listening| shard::unbind(&listening.addr));
+                    return Err(error.into());
+                }
+            }
+        }
+        if bound.is_empty() {
+            return Err(StartError::NoAddress);
+        }
+        let addrs: Vec<_> = bound.iter().map(|listening| listening.addr.clone()).collect();
+        let by_core = (0..cores.len())
+            .map(|_| bound.iter_mut().filter_map(|listening| listening.listeners.pop()).collect())
+            .collect();
+        let started = self.start_cores(&cores, by_core, Arc::new(handler));
+        match started {
+            Ok((handle, threads, rungs, refusal)) => Ok(Running { handle, threads, addrs, rungs, refusal }),
+            Err(error) => {
+                addrs.iter().for_each(shard::unbind);
+                Err(error)
+            }
+        }
+    }
+
+    fn start_cores<H: Handler>(
+        self,
+        cores: &[usize],
+        listeners: Vec<Vec<shard::Listener>>,
+        handler: Arc<impl Fn(usize) -> H + Send + Sync + 'static>,
+    ) -> Result<Started, StartError> {
+        let broken = |core: usize, error| StartError::Thread { core, error };
+        let mut bells = Vec::new();
+        let mut ringers = Vec::new();
+        for &core in cores {
+            let (bell, ringer) = BellFd::pair().map_err(|error| broken(core, error))?;
+            bells.push(bell);
+            ringers.push(ringer);
+        }
+        let mesh = Mesh::new(ringers, ring_capacity(cores.len()));
+        let census = Arc::new(Census::new(self.connections_max));
+        let metrics: Arc<[_]> = cores.iter().map(|_| Arc::new(ShardMetrics::default())).collect();
+        let handle = Handle {
+            outside: mesh.outside.into(),
+            metrics: metrics.clone(),
+            census: census.clone(),
+            drain_delay: self.drain_delay,
+            drain_time: self.drain_time,
+        };
+        let (report, reports) = mpsc::channel();
+        let mut threads = Vec::new();
+        let parts = mesh.cores.into_iter().zip(listeners).zip(bells).enumerate();
+        for (index, (((post, mailbox), listeners), bell)) in parts {
+            let options = CoreOptions {
+                shard: ShardOptions {
+                    core: index as u16,
+                    limits: self.limits.clone(),
+                    origin: self.origin.clone(),
+                    trusted_proxies: self.trusted_proxies.clone().into(),
+                    #[cfg(feature = "tls")]
+                    tls: self.tls.clone(),
+                    census: census.clone(),
+                    metrics: metrics[index].clone(),
+                    seed: seed(),
+                },
+                driver: self.driver,
+                listeners,
+                bell,
+                post,
+                mailbox,
+                outside: handle.outside[index].clone(),
+                restless: self.restless,
+            };
+            let (handler, report, core) = (handler.clone(), report.clone(), cores[index]);
+            let thread = thread::Builder::new()
+                .name(format!("corewire-{core}"))
+                .spawn(move || run_core(index, core, &*handler, options, report))
+                .map_err(|error| broken(core, error))?;
+            threads.push(thread);
+        }
+        drop(report);
+        let mut rungs = vec![Rung::Epoll; cores.len()];
+        let mut refusal = None;
+        for (index, outcome) in reports {
+            match outcome {
+                Ok((rung, refused)) => {
+                    rungs[index] = rung;
+                    refusal = refusal.or(refused);
+                }
+                Err(error) => {
+                    handle.tell_all(|| Envelope::Stop);
+                    return Err(broken(cores[index], error));
+                }
+            }
+        }
+        Ok((handle, threads, rungs, refusal))
+    }
+}
+
+type Started = (Handle, Vec<thread::JoinHandle<io::Result<()>>>, Vec<Rung>, Option<String>);
+type Report = (usize, io::Result<(Rung, Option<String>)>);
+
+fn run_core<H: Handler>(
+    index: usize,
+    core: usize,
+    handler: &(impl Fn(usize) -> H + Send + Sync),
+    options: CoreOptions,
+    report: mpsc::Sender<Report>,
+) -> io::Result<()> {
+    if !core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
+        tracing::warn!(core, "the thread could not be pinned to its core");
+    }
+    let built = Core::new(handler(index), options);
+    let (outcome, built) = match built {
+        Ok(built) => {
+            let (rung, refusal) = built.rung();
+            (Ok((rung, refusal.map(explain))), Some(built))
+        }
+        Err(error) => (Err(error), None),
+    };
+    // Nobody listens any more if another core has failed already.
+    let _ = report.send((index, outcome));
+    // The starter waits until every sender is gone.
+    drop(report);
+    built.map_or(Ok(()), Core::run)
+}
+
+impl Running {
+    /// Where it listens, with the ports that the kernel chose.
+    pub fn addrs(&self) -> &[ListenAddr] {
+        &self.addrs
+    }
+
+    /// The first TCP address it listens on.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.addrs.iter().find_map(|addr| match addr {
+            ListenAddr::Tcp(addr) => Some(*addr),
+            ListenAddr::Unix { .. } => None,
+        })
+    }
+
+    /// How each core asks the kernel.
+    pub fn rungs(&self) -> &[Rung] {
+        &self.rungs
+    }
+
+    /// Why it does not run on io_uring, if it tried, and what would mend it.
+    pub fn refusal(&self) -> Option<&str> {
+        self.refusal.as_deref()
+    }
+
+    /// Reaches it from any thread.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Ends gracefully: not ready, no new connections, Close 1001 to everybody, queues written, threads ended.
+    ///
+    /// # Errors
+    ///
+    /// If a core's thread had broken.
+    pub fn drain(self) -> Result<(), StartError> {
+        self.handle.tell_all(|| Envelope::NotReady);
+        thread::sleep(self.handle.drain_delay);
+        self.handle.tell_all(|| Envelope::CloseListeners);
+        let within = self.handle.drain_time;
+        self.handle.tell_all(|| Envelope::Drain(within));
+        self.wait()
+    }
+
+    /// Ends at once: connections are dropped.
+    ///
+    /// # Errors
+    ///
+    /// If a core's thread had broken.
+    pub fn stop(self) -> Result<(), StartError> {
+        self.handle.tell_all(|| Envelope::Stop);
+        self.wait()
+    }
+
+    /// Waits until all cores have ended.
+    ///
+    /// # Errors
+    ///
+    /// If a core's thread broke.
+    pub fn wait(self) -> Result<(), StartError> {
+        let mut outcome = Ok(());
+        for (core, thread) in self.threads.into_iter().enumerate() {
+            let ended = thread.join().unwrap_or_else(|_| Err(io::Error::other("its thread panicked")));
+            if let Err(error) = ended {
+                outcome = Err(StartError::Thread { core, error });
+            }
+        }
+        self.addrs.iter().for_each(shard::unbind);
+        outcome
+    }
+}
+
+impl Handle {
+    /// Queues a message for every open WebSocket on every core.
+    pub fn broadcast(&self, kind: MessageKind, payload: Bytes) {
+        self.tell_all(|| Envelope::Broadcast { kind, payload: Bytes::copy_from_slice(&payload) });
+    }
+
+    /// Each core's counters.
+    pub fn metrics(&self) -> &Arc<[Arc<ShardMetrics>]> {
+        &self.metrics
+    }
+
+    /// Connections on all cores, in whatever stage.
+    pub fn connection_count(&self) -> usize {
+        self.census.present()
+    }
+
+    /// A core whose mailbox is full is waited for: it empties it in its next turn.
+    fn tell_all(&self, envelope: impl Fn() -> Envelope) {
+        for outside in self.outside.iter() {
+            let mut next = envelope();
+            while let Err(Full(again)) = outside.send(next) {
+                next = again;
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+}
+
+/// The cores to run on: those asked for, or all that the affinity mask allows and the CPU quota pays for.
+fn usable_cores(asked: Option<&[usize]>) -> Result<Vec<usize>, StartError> {
+    let allowed: Vec<_> = core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
+    let Some(asked) = asked else {
+        // Respects cgroup quotas: more threads than the quota pays for would only be throttled.
+        let paid_for = thread::available_parallelism().map_or(1, usize::from);
+        return Ok(allowed.into_iter().take(paid_for.max(1)).collect());
+    };
+    match asked.iter().find(|core| !allowed.contains(core)) {
+        Some(&core) => Err(StartError::Core { core, allowed }),
+        None => Ok(asked.to_vec()),
+    }
+}
+
+/// Randomness of the operating system, through the seed of std's hash maps.
+fn seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    RandomState::new().build_hasher().finish()
+}
+
+/// Envelopes per ring, so that all rings of a large machine together stay below some ten megabytes.
+fn ring_capacity(core_count: usize) -> usize {
+    (16_384 / core_count.max(1)).clamp(128, 1024)
+}

@@ -1,0 +1,44 @@
+//! What cores and other threads say to a core.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::handler::{Busy, Remote, Told};
+use crate::mesh::{Full, Outside};
+use crate::protocol::MessageKind;
+
+/// One item in a core's mailbox.
+pub enum Envelope {
+    /// A message for every open WebSocket of the core. The payload is a copy of its own: a reference count that
+    /// two cores touch would cost both at every subscriber.
+    Broadcast {
+        /// Text or binary.
+        kind: MessageKind,
+        /// The message.
+        payload: Bytes,
+    },
+    /// A value for the core's handler.
+    Cast(Arc<dyn Any + Send + Sync>),
+    /// Another thread wants something of a connection.
+    Told(AboutConnection),
+    /// Say on `/readyz` that no more connections are wanted; still take those that come.
+    NotReady,
+    /// Refuse what is new, and close everything within this time.
+    Drain(Duration),
+    /// Stop listening: empty the accept queues first.
+    CloseListeners,
+    /// Drop everything and end.
+    Stop,
+}
+
+/// What another thread wants of one connection.
+pub struct AboutConnection(pub(super) Told);
+
+impl Remote for Outside<Envelope> {
+    fn tell(&self, told: Told) -> Result<(), Busy> {
+        self.send(Envelope::Told(AboutConnection(told))).map_err(|Full(_)| Busy)
+    }
+}

@@ -1,0 +1,258 @@
+//! Hot connections: a task each, with a receive posted in the ring into a pooled buffer.
+//!
+//! A hot connection that falls silent, is paused or is closed has its receive cancelled. What the cancelled
+//! receive had already got is processed like any other: a cancellation may come too late, and then it brings data.
+
+use std::cell::RefCell;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, RawFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use monoio::buf::IoBufMut;
+use monoio::io::{CancelableAsyncReadRent, Canceller};
+use monoio::net::TcpStream;
+use rustix::io::Errno;
+
+use super::driver::Shard;
+use crate::connection::Tick;
+use crate::handler::Handler;
+
+/// All hot connections of a shard.
+pub(super) struct HotTable {
+    slots: Vec<Option<Slot>>,
+    free: Vec<u32>,
+    starts: Vec<Start>,
+    buffers: BufferPool,
+    next_sweep: Tick,
+}
+
+struct Slot {
+    canceller: Option<Canceller>,
+    /// Whether a message came since the last sweep.
+    active: bool,
+    /// The receive is to come back: nothing more is posted.
+    leaving: bool,
+}
+
+/// A task to be spawned.
+pub(super) struct Start {
+    slot: u32,
+    index: u32,
+    generation: u32,
+    view: View,
+    buffer: Vec<u8>,
+}
+
+/// The runtime's view of a socket that the shard owns: letting go of it closes nothing.
+struct View(ManuallyDrop<TcpStream>);
+
+impl HotTable {
+    pub(super) fn new() -> Self {
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            starts: Vec::new(),
+            buffers: BufferPool::default(),
+            next_sweep: Tick::NEVER,
+        }
+    }
+
+    /// A connection becomes hot; its task starts at the end of the turn.
+    pub(super) fn insert(
+        &mut self,
+        index: u32,
+        generation: u32,
+        socket: BorrowedFd<'_>,
+        last_read_len: usize,
+        now: Tick,
+    ) -> u32 {
+        let slot = Slot { canceller: Some(Canceller::new()), active: true, leaving: false };
+        let place = match self.free.pop() {
+            Some(place) => {
+                self.slots[place as usize] = Some(slot);
+                place
+            }
+            None => {
+                self.slots.push(Some(slot));
+                self.slots.len() as u32 - 1
+            }
+        };
+        let buffer = self.buffers.take(last_read_len);
+        self.starts.push(Start { slot: place, index, generation, view: View::new(socket), buffer });
+        if self.next_sweep == Tick::NEVER {
+            self.next_sweep = now.after(SWEEP_INTERVAL);
+        }
+        place
+    }
+
+    pub(super) fn pop_start(&mut self) -> Option<Start> {
+        self.starts.pop()
+    }
+
+    /// Makes the receive of `slot` come back.
+    pub(super) fn cancel(&mut self, slot: u32) {
+        let Some(slot) = self.slots.get_mut(slot as usize).and_then(Option::as_mut) else { return };
+        if !slot.leaving {
+            slot.leaving = true;
+            slot.canceller = slot.canceller.take().map(Canceller::cancel);
+        }
+    }
+
+    /// When [`HotTable::sweep_if_due`] is worth calling.
+    pub(super) fn next_sweep(&self) -> Option<Tick> {
+        (self.next_sweep != Tick::NEVER).then_some(self.next_sweep)
+    }
+
+    /// Cancels what was silent since the last sweep: after one to two intervals of silence.
+    pub(super) fn sweep_if_due(&mut self, now: Tick) {
+        if now < self.next_sweep {
+            return;
+        }
+        let mut cancelled = 0;
+        for place in 0..self.slots.len() as u32 {
+            let Some(slot) = self.slots[place as usize].as_mut() else { continue };
+            let silent = !std::mem::take(&mut slot.active);
+            if silent && !slot.leaving && cancelled < CANCELS_PER_SWEEP {
+                self.cancel(place);
+                cancelled += 1;
+            }
+        }
+        let any = self.slots.len() > self.free.len();
+        self.next_sweep = if any { now.after(SWEEP_INTERVAL) } else { Tick::NEVER };
+        self.buffers.shrink(self.slots.len() - self.free.len());
+    }
+
+    fn handle(&mut self, slot: u32) -> Option<monoio::io::CancelHandle> {
+        let slot = self.slots[slot as usize].as_ref()?;
+        slot.canceller.as_ref().filter(|_| !slot.leaving).map(Canceller::handle)
+    }
+
+    fn note_activity(&mut self, slot: u32) {
+        if let Some(slot) = &mut self.slots[slot as usize] {
+            slot.active = true;
+        }
+    }
+
+    fn remove(&mut self, slot: u32, buffer: Vec<u8>) {
+        self.slots[slot as usize] = None;
+        self.free.push(slot);
+        self.buffers.give(buffer);
+    }
+}
+
+impl View {
+    fn new(socket: BorrowedFd<'_>) -> Self {
+        // SAFETY: the descriptor is open, and stays open for as long as this view lives: the shard closes a socket
+        // only after `run` has released the view. `from_std` turns the value back into a number, and
+        // `ManuallyDrop` keeps the view from closing it.
+        let stream = unsafe { std::net::TcpStream::from_raw_fd(socket.as_raw_fd()) };
+        let stream = TcpStream::from_std(stream).expect("wrapping a descriptor for the ring does not fail");
+        Self(ManuallyDrop::new(stream))
+    }
+
+    /// Gives the descriptor up without closing it. No operation may be in flight.
+    fn release(self) -> RawFd {
+        ManuallyDrop::into_inner(self.0).into_raw_fd()
+    }
+}
+
+/// What a receive says about the future of the task.
+enum Then {
+    Receive(monoio::io::CancelHandle),
+    Leave,
+}
+
+/// The life of a hot connection: receive, hand over, receive.
+pub(super) async fn run<H: Handler>(shard: Rc<RefCell<Shard<H>>>, start: Start) {
+    let Start { slot, index, generation, mut view, mut buffer } = start;
+    let mut then = first(&shard, slot);
+    while let Then::Receive(handle) = then {
+        let (result, returned) = view.0.cancelable_read(Whole(buffer), handle).await;
+        buffer = returned.0;
+        then = received(&shard, slot, index, &mut buffer, result);
+    }
+    let _ = view.release();
+    let mut this = shard.borrow_mut();
+    this.hot.remove(slot, buffer);
+    if this.state.core().generation(index) == generation {
+        this.demote(index);
+    }
+}
+
+fn first<H: Handler>(shard: &Rc<RefCell<Shard<H>>>, slot: u32) -> Then {
+    shard.borrow_mut().hot.handle(slot).map_or(Then::Leave, Then::Receive)
+}
+
+fn received<H: Handler>(
+    shard: &Rc<RefCell<Shard<H>>>,
+    slot: u32,
+    index: u32,
+    buffer: &mut [u8],
+    result: std::io::Result<usize>,
+) -> Then {
+    let mut this = shard.borrow_mut();
+    this.begin_turn();
+    match result {
+        Ok(0) => this.state.handle_eof(index),
+        Ok(len) => {
+            this.hot.note_activity(slot);
+            this.state.handle_input(index, &mut buffer[..len]);
+        }
+        Err(error) if error.raw_os_error() == Some(Errno::CANCELED.raw_os_error()) => {}
+        Err(_) => this.state.handle_reset(index),
+    }
+    this.wake();
+    let reads = this.state.core().wants_input(index);
+    // A slot that is leaving has no handle: the receive came back with data after all, or another was never posted.
+    this.hot.handle(slot).filter(|_| reads).map_or(Then::Leave, Then::Receive)
+}
+
+/// A whole buffer, initialised, to be received into.
+struct Whole(Vec<u8>);
+
+// SAFETY: the pointer and length are those of a heap allocation that does not move while the value does, and that
+// lives until the value is dropped; all of it is initialised.
+unsafe impl IoBufMut for Whole {
+    fn write_ptr(&mut self) -> *mut u8 {
+        self.0.as_mut_ptr()
+    }
+
+    fn bytes_total(&mut self) -> usize {
+        self.0.len()
+    }
+
+    unsafe fn set_init(&mut self, _len: usize) {
+        // All of it is initialised already; how much was received, the result tells.
+    }
+}
+
+/// Receive buffers that are not in use.
+#[derive(Default)]
+struct BufferPool {
+    small: Vec<Vec<u8>>,
+}
+
+impl BufferPool {
+    fn take(&mut self, _last_read_len: usize) -> Vec<u8> {
+        self.small.pop().unwrap_or_else(|| vec![0; HOT_BUFFER_BYTES])
+    }
+
+    fn give(&mut self, buffer: Vec<u8>) {
+        self.small.push(buffer);
+    }
+
+    /// Keeps no more than are in use, so that the pool follows the load down.
+    fn shrink(&mut self, in_use: usize) {
+        self.small.truncate(in_use.max(POOLED_MIN));
+    }
+}
+
+/// What one receive may bring.
+const HOT_BUFFER_BYTES: usize = 16 << 10;
+/// Buffers that are kept however little there is to do.
+const POOLED_MIN: usize = 16;
+/// Silence between one and two of these makes a connection cold.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
+/// A wave of demotions is spread over several sweeps.
+const CANCELS_PER_SWEEP: usize = 1024;
