@@ -1,5 +1,7 @@
 //! The `corewire` command.
 
+mod startup;
+
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -42,13 +44,13 @@ fn run(loaded: Loaded) -> ExitCode {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    serve(loaded.config, cores)
-}
-
-/// Starts the server and stays until it has stopped.
-fn serve(config: Config, cores: Vec<usize>) -> ExitCode {
-    tracing::error!(command = ?config.command, ?cores, "this build has no server yet");
-    ExitCode::from(EXIT_FAILED)
+    match startup::serve(&loaded.config, &cores) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            tracing::error!("{failure}");
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
 }
 
 /// The process's affinity mask.

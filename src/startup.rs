@@ -1,0 +1,195 @@
+//! From a configuration to a running server, and from a signal to its end.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+use corewire::builtin::{Broadcast, Echo, Serve};
+use corewire::config::{self, Command, Config, OriginSetting};
+use corewire::control::{self, BuildInfo, ControlHandle, ControlOptions, ControlSource, CoreMetrics};
+use corewire::protocol::handshake::OriginPolicy;
+use corewire::server::{Builder, DriverChoice, ListenAddr, Running, Server, StartError};
+use corewire::tls::{ServerTls, TlsOptions, TlsSetupError};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+/// Why the command ends without having served.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The certificate, the key or the clients' authorities are no good.
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsSetupError),
+    /// The server itself.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The admin listener.
+    #[error("admin listener: {0}")]
+    Control(#[from] control::ControlError),
+    /// Signals cannot be waited for.
+    #[error("signals cannot be handled: {0}")]
+    Signals(io::Error),
+}
+
+/// Serves until a signal ends it.
+pub(crate) fn serve(config: &Config, cores: &[usize]) -> Result<(), Failure> {
+    // Before any thread starts, so that no signal finds the process without a handler.
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(Failure::Signals)?;
+    check_descriptors(config);
+    let builder = builder(config, cores)?;
+    let running = match config.command {
+        Command::Serve => builder.start(|_| Serve::default()),
+        Command::Echo => builder.start(|_| Echo),
+        Command::Broadcast => builder.start(|_| Broadcast),
+    }?;
+    let source = Arc::new(Source::new(&running, cores));
+    let control = match config.admin {
+        Some(addr) => Some(start_control(addr, &source)?),
+        None => None,
+    };
+    announce(config, &running, cores, control.as_ref());
+    let signal = signals.forever().next();
+    tracing::info!(signal, connections = running.handle().connection_count(), "draining");
+    source.draining.store(true, Ordering::Relaxed);
+    std::thread::spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            tracing::warn!(signal, "a second signal: ending at once");
+            std::process::exit(EXIT_SECOND_SIGNAL);
+        }
+    });
+    let drained = running.drain();
+    if let Some(control) = control {
+        control.stop();
+    }
+    tracing::info!("stopped");
+    Ok(drained?)
+}
+
+fn builder(config: &Config, cores: &[usize]) -> Result<Builder, Failure> {
+    let mut builder = Server::builder()
+        .cores(cores.to_vec())
+        .driver(match config.driver {
+            config::DriverChoice::Auto => DriverChoice::Auto,
+            config::DriverChoice::IoUring => DriverChoice::IoUring,
+            config::DriverChoice::Epoll => DriverChoice::Epoll,
+        })
+        .limits(config.limits.clone())
+        .origin(match &config.origin {
+            OriginSetting::SameHost => OriginPolicy::SameHost,
+            OriginSetting::Any => OriginPolicy::Any,
+            OriginSetting::List(origins) => OriginPolicy::List(origins.clone()),
+        })
+        .trusted_proxies(config.trusted_proxies.clone())
+        .connections_max(config.max_connections.unwrap_or(usize::MAX))
+        .drain_delay(config.drain_delay)
+        .drain_time(config.drain_time)
+        .restless(std::env::var_os(RESTLESS).is_some());
+    for addr in &config.listen {
+        builder = builder.listen_on(match addr {
+            config::ListenAddr::Tcp(addr) => ListenAddr::Tcp(*addr),
+            config::ListenAddr::Unix { path } => ListenAddr::Unix { path: path.clone(), mode: config.unix_mode },
+        });
+    }
+    if let Some(files) = &config.tls {
+        builder = builder.tls(ServerTls::from_pem_files(&TlsOptions {
+            cert_chain: files.cert.clone(),
+            key: files.key.clone(),
+            client_ca: files.client_ca.clone(),
+        })?);
+    }
+    Ok(builder)
+}
+
+/// Raises the soft limit of open files to the hard one, and says so if that is not enough.
+fn check_descriptors(config: &Config) {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    if let Some(wanted) = config.max_connections
+        && files < wanted as u64 + DESCRIPTORS_BESIDE
+    {
+        tracing::warn!(
+            open_files = files,
+            max_connections = wanted,
+            "the limit of open files is too low for that many connections; raise it (ulimit -Hn, or LimitNOFILE= of \
+             the service) to {} or more",
+            wanted as u64 + DESCRIPTORS_BESIDE
+        );
+    }
+    tracing::info!(open_files = files, max_connections = config.max_connections, "limits");
+}
+
+/// One line on stdout per address, for scripts; the log has the same for people.
+fn announce(config: &Config, running: &Running, cores: &[usize], control: Option<&ControlHandle>) {
+    let rung = running.rungs().first().map_or_else(String::new, ToString::to_string);
+    match running.refusal() {
+        Some(refusal) => tracing::warn!(driver = rung, "{refusal}; serving through epoll"),
+        None => tracing::info!(driver = rung, "asks the kernel through"),
+    }
+    tracing::info!(?cores, command = ?config.command, "runs on");
+    if let Some(control) = control {
+        tracing::info!("admin on http://{}", control.local_addr());
+    }
+    let mut stdout = io::stdout().lock();
+    for addr in running.addrs() {
+        let line = match addr {
+            ListenAddr::Tcp(addr) if config.tls.is_some() => format!("wss://{addr}"),
+            ListenAddr::Tcp(addr) => format!("ws://{addr}"),
+            ListenAddr::Unix { .. } => addr.to_string(),
+        };
+        tracing::info!("listening on {line}");
+        // Nobody may be reading; the log says it too.
+        let _ = writeln!(stdout, "listening on {line}");
+    }
+    let _ = stdout.flush();
+}
+
+fn start_control(addr: std::net::SocketAddr, source: &Arc<Source>) -> Result<ControlHandle, control::ControlError> {
+    let source: Arc<dyn ControlSource> = Arc::<Source>::clone(source);
+    control::start(ControlOptions { addr }, source)
+}
+
+/// What the admin listener may know.
+struct Source {
+    cores: Vec<CoreMetrics>,
+    draining: AtomicBool,
+    started_at: SystemTime,
+}
+
+impl Source {
+    fn new(running: &Running, cores: &[usize]) -> Self {
+        let handle = running.handle();
+        let cores = cores.iter().zip(handle.metrics().iter());
+        Self {
+            cores: cores.map(|(&core, metrics)| CoreMetrics { core, metrics: metrics.clone() }).collect(),
+            draining: AtomicBool::new(false),
+            started_at: SystemTime::now(),
+        }
+    }
+}
+
+impl ControlSource for Source {
+    fn shards(&self) -> &[CoreMetrics] {
+        &self.cores
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    fn started_at(&self) -> SystemTime {
+        self.started_at
+    }
+
+    fn build_info(&self) -> BuildInfo {
+        BuildInfo { version: env!("CARGO_PKG_VERSION") }
+    }
+}
+
+/// Makes connections change between cold and hot as often as they can; for tests.
+const RESTLESS: &str = "COREWIRE_TEST_RESTLESS";
+/// Descriptors that the server needs for itself.
+const DESCRIPTORS_BESIDE: u64 = 64;
+/// As a shell reports a process that SIGTERM ended.
+const EXIT_SECOND_SIGNAL: i32 = 143;
