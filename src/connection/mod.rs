@@ -596,6 +596,32 @@ impl Connection {
         Some(secure.cipher()).filter(|cipher| !cipher.is_empty())
     }
 
+    /// Lends what is to be written next to somebody who writes it later, if it lies side by side and is at most
+    /// `len_max` bytes. It must come back through [`Connection::return_outbox`]; what is queued meanwhile waits, and
+    /// [`Connection::queued_bytes`] does not count what is lent.
+    pub fn lend_outbox(&mut self, len_max: usize) -> Option<Box<Outbox>> {
+        // Under TLS what is written is not the outbox but the records made from it.
+        let fits = |outbox: &Outbox| outbox.segment_count() == 1 && outbox.queued_bytes() <= len_max;
+        if self.is_secure() || !self.outbox.as_deref().is_some_and(fits) {
+            return None;
+        }
+        self.outbox.take()
+    }
+
+    /// Takes back what was lent; what is left in it goes before everything queued since.
+    pub fn return_outbox(&mut self, mut lent: Box<Outbox>, workspace: &mut Workspace) {
+        if let Some(mut newer) = self.outbox.take() {
+            if lent.is_empty() {
+                std::mem::swap(&mut lent, &mut newer);
+            } else {
+                lent.append_all(&mut newer);
+            }
+            workspace.give_outbox(newer);
+        }
+        self.outbox = Some(lent);
+        self.transmitted(workspace);
+    }
+
     /// Some of what [`Connection::poll_transmit`] gave is written; boxes that emptied go back.
     pub fn transmitted(&mut self, workspace: &mut Workspace) {
         if self.outbox.as_ref().is_some_and(|outbox| outbox.is_empty())

@@ -128,6 +128,17 @@ impl Outbox {
         Some(bytes)
     }
 
+    /// Takes everything that waits in `newer` behind what waits here.
+    ///
+    /// # Panics
+    ///
+    /// If `newer` is written in part already.
+    pub fn append_all(&mut self, newer: &mut Self) {
+        assert_eq!(newer.written, 0, "what is newer cannot have been written before what is older");
+        self.queued_bytes += std::mem::take(&mut newer.queued_bytes);
+        self.segments.append(&mut newer.segments);
+    }
+
     /// Drops all that waits.
     pub fn clear(&mut self) {
         let queued = self.queued_bytes;

@@ -12,7 +12,7 @@ use super::super::slab::Slab;
 use super::super::wheel::Wheel;
 use super::Peers;
 use super::opening::DeferredHeads;
-use crate::connection::{Body, Broadcast, Connection, Limits, SendError, Tick, Workspace};
+use crate::connection::{Body, Broadcast, Connection, Limits, Outbox, SendError, Tick, Workspace};
 use crate::handler::{Congested, Overflow, Peer, Reach, Remote};
 use crate::http::Cidr;
 use crate::ids::ConnId;
@@ -173,6 +173,18 @@ impl CoreState {
         }
     }
 
+    /// How many connections are to be looked at at the end of the turn.
+    pub fn touched_count(&self) -> usize {
+        self.touched.len()
+    }
+
+    /// What was lent to be written comes back, written in whole or in part.
+    pub fn return_outbox(&mut self, index: u32, outbox: Box<Outbox>) {
+        if let Some(record) = self.slab.get_mut(index) {
+            record.connection.return_outbox(outbox, &mut self.workspace);
+        }
+    }
+
     /// The socket took bytes after it had been full.
     pub fn progress(&mut self, index: u32) {
         let now = self.now;
@@ -228,7 +240,8 @@ impl CoreState {
         Some(Connection::accepted(&self.workspace, self.now))
     }
 
-    pub(super) fn touch(&mut self, index: u32) {
+    /// Puts the connection on the list of what to look at at the end of the turn.
+    pub fn touch(&mut self, index: u32) {
         let Some(record) = self.slab.get_mut(index) else { return };
         if !record.touched {
             record.touched = true;
