@@ -147,9 +147,10 @@ impl CoreState {
     pub fn catch_up(&mut self) {
         self.post.catch_up();
         if !self.post.is_congested() {
+            let now = self.now;
             for index in std::mem::take(&mut self.held) {
                 if let Some(connection) = self.connection_mut(index) {
-                    connection.hold(false);
+                    connection.hold(false, now);
                     self.touch(index);
                 }
             }
@@ -158,10 +159,11 @@ impl CoreState {
 
     /// What this connection said went to other cores, and some have fallen behind: it waits until they caught up.
     pub(super) fn hold_if_congested(&mut self, index: u32) {
+        let now = self.now;
         if self.post.is_congested()
             && let Some(connection) = self.connection_mut(index)
         {
-            connection.hold(true);
+            connection.hold(true, now);
             self.held.push(index);
         }
     }
