@@ -164,6 +164,7 @@ fn a_foreign_client_gets_its_echoes() {
         assert_eq!(socket.read().expect("a pong"), Message::Pong("are you there".into()));
         socket.close(None).expect("it is written");
         while socket.read().is_ok() {}
+        drop(socket);
         server.wait_until_empty();
     }
 }

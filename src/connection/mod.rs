@@ -330,9 +330,7 @@ impl Connection {
                 Some(Event::Abandoned(Abandoned::TimedOut))
             }
             Stage::Ending(ending) if now >= ending.give_up_at => {
-                ending.fin_sent = true;
-                ending.fin_heard = true;
-                self.drop_queue(workspace);
+                self.give_up(workspace);
                 None
             }
             Stage::Opening(_) | Stage::Ending(_) => None,
@@ -366,6 +364,7 @@ impl Connection {
             Due::CloseTimeout => {
                 let event = self.ended_by_transport();
                 self.end(workspace, now);
+                self.give_up(workspace);
                 event
             }
         }
@@ -417,6 +416,15 @@ impl Connection {
             extra.forget_websocket();
         }
         self.stage = Stage::Ending(Ending { give_up_at, fin_sent: false, fin_heard: false });
+    }
+
+    /// The peer has had its time: nothing more is written or waited for.
+    fn give_up(&mut self, workspace: &mut Workspace) {
+        self.drop_queue(workspace);
+        if let Stage::Ending(ending) = &mut self.stage {
+            ending.fin_sent = true;
+            ending.fin_heard = true;
+        }
     }
 
     // ---- what the application wants --------------------------------------------------------------------------
@@ -632,9 +640,10 @@ impl Connection {
         }
     }
 
-    /// Whether the socket should be read: not while the application pauses, nor while too much waits to be sent.
+    /// Whether the socket should be read: not while the application pauses, nor while too much waits to be sent. After
+    /// our Close what is read is dropped, so it is read whatever waits: a peer that writes before it reads gets there.
     pub fn wants_input(&self, workspace: &Workspace) -> bool {
-        self.stage_reads() && (self.is_ending() || self.queued_bytes() <= workspace.limits.queued_bytes_pause)
+        self.stage_reads() && (!self.is_open() || self.queued_bytes() <= workspace.limits.queued_bytes_pause)
     }
 
     fn stage_reads(&self) -> bool {
