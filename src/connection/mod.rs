@@ -326,7 +326,8 @@ impl Connection {
     pub fn handle_timeout(&mut self, workspace: &mut Workspace, now: Tick) -> Option<Event<'static>> {
         match &mut self.stage {
             Stage::Opening(opening) if now >= opening.give_up_at => {
-                self.time_out_opening(workspace, now);
+                let phase = opening.phase;
+                self.time_out_opening(phase, workspace, now);
                 Some(Event::Abandoned(Abandoned::TimedOut))
             }
             Stage::Ending(ending) if now >= ending.give_up_at => {
@@ -370,13 +371,16 @@ impl Connection {
         }
     }
 
-    fn time_out_opening(&mut self, workspace: &mut Workspace, now: Tick) {
+    fn time_out_opening(&mut self, phase: opening::Phase, workspace: &mut Workspace, now: Tick) {
         let began = self.extra.as_ref().is_some_and(|extra| !extra.waiting.is_empty());
-        if began {
-            let slow = "The request head took too long to arrive.\n";
-            self.respond(&Response::text(408, slow), workspace, now);
-        } else {
-            self.end(workspace, now);
+        match phase {
+            opening::Phase::Deciding => {
+                self.respond(&Response::text(503, "The application gave no answer in time.\n"), workspace, now);
+            }
+            opening::Phase::Reading if began => {
+                self.respond(&Response::text(408, "The request head took too long to arrive.\n"), workspace, now);
+            }
+            opening::Phase::Reading => self.end(workspace, now),
         }
     }
 
