@@ -29,6 +29,7 @@ fn a_close_is_answered_with_its_own_code_and_ends_with_fin() {
         client.send(CLOSE, b"");
         assert_eq!(client.close_frame(), (1005, String::new()), "an empty Close is answered with an empty one");
         client.end();
+        drop(client);
         server.wait_until_empty();
     }
 }
