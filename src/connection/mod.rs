@@ -706,8 +706,8 @@ impl Connection {
         }
     }
 
-    /// Whether the socket should be read: not while the application pauses, nor while too much waits to be sent. Once
-    /// closing, what is read causes nothing more to be sent.
+    /// Whether the socket should be read: not while the application pauses, nor while too much waits to be sent. After
+    /// our Close what is read is dropped, so it is read whatever waits: a peer that writes before it reads gets there.
     pub fn wants_input(&self, workspace: &Workspace) -> bool {
         self.stage_reads() && (!self.is_open() || self.queued_bytes() <= workspace.limits.queued_bytes_pause)
     }

@@ -131,6 +131,16 @@ impl HotTable {
         }
     }
 
+    /// Makes every receive come back.
+    pub(super) fn cancel_all(&mut self) {
+        (0..self.slots.len()).for_each(|place| self.cancel(HotSlot::at(place)));
+    }
+
+    /// Whether no task is left.
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.len() == self.free.len()
+    }
+
     /// When [`HotTable::sweep_if_due`] is worth calling.
     pub(super) fn next_sweep(&self) -> Option<Tick> {
         (self.next_sweep != Tick::NEVER).then_some(self.next_sweep)
@@ -150,8 +160,7 @@ impl HotTable {
                 cancelled += 1;
             }
         }
-        let any = self.slots.len() > self.free.len();
-        self.next_sweep = if any { now.after(SWEEP_INTERVAL) } else { Tick::NEVER };
+        self.next_sweep = if self.is_empty() { Tick::NEVER } else { now.after(SWEEP_INTERVAL) };
         self.buffers.shrink();
     }
 

@@ -69,7 +69,7 @@ fn a_bomb_costs_no_more_than_the_limit() {
     for takeover in [false, true] {
         let limits = Limits { message_bytes_max: 100_000, ..Limits::default() };
         let mut end = End::open(Role::Server, limits, Some(agreement(takeover, takeover, 15)));
-        let wire = end.from_peer(0xc2, &bomb);
+        let wire = end.peer_frame(0xc2, &bomb);
         end.read(&wire);
         assert_eq!((&*end.told(), &*end.said()), ("closed 1009 '' by MessageTooBig", "close 1009 ''"));
     }
@@ -80,7 +80,7 @@ fn an_inflated_message_may_be_exactly_as_large_as_the_limit() {
     for (len, want) in [(1000, "binary"), (1001, "closed 1009 '' by MessageTooBig")] {
         let limits = Limits { message_bytes_max: 1000, ..Limits::default() };
         let mut end = End::open(Role::Server, limits, Some(agreement(false, false, 15)));
-        let wire = end.from_peer(0xc2, &deflated(&vec![0; len]));
+        let wire = end.peer_frame(0xc2, &deflated(&vec![0; len]));
         end.read(&wire);
         assert!(end.told().starts_with(want), "{len}");
     }

@@ -225,8 +225,10 @@ impl<H: Handler> Shard<H> {
         Ok(())
     }
 
+    /// A task that is left holds the shard, and its receive the socket: neither would ever be let go.
     fn is_done(&self) -> bool {
-        self.stopping || (self.accepting == Accepting::Closed && self.state.core_ref().is_drained())
+        let drained = self.accepting == Accepting::Closed && self.state.core_ref().is_drained();
+        (self.stopping || drained) && self.hot.is_empty()
     }
 
     // ---- what happened -------------------------------------------------------------------------------------
@@ -305,7 +307,10 @@ impl<H: Handler> Shard<H> {
         for order in self.state.handle_mailbox(&mut self.mailbox) {
             match order {
                 Order::CloseListeners => self.close_listeners(),
-                Order::Stop => self.stopping = true,
+                Order::Stop => {
+                    self.stopping = true;
+                    self.hot.cancel_all();
+                }
             }
         }
     }
@@ -367,6 +372,9 @@ impl<H: Handler> Shard<H> {
 
     /// Takes a cold connection out of the set and gives it a task.
     fn promote(&mut self, index: u32, last_read_len: usize) {
+        if self.stopping {
+            return;
+        }
         // Never post a receive while the set may still report the same bytes.
         self.unwatch(index);
         let socket = &mut self.sockets[index as usize];
