@@ -2,7 +2,7 @@
 //!
 //! Knows no socket, no clock and no other connection. A driver owns the socket and the clock and calls:
 //!
-//! 1. [`Connection::decrypt`] with what a read brought, if the connection [is secure](Connection::is_secure);
+//! 1. `Connection::decrypt` with what a read brought, if the connection [is secure](Connection::is_secure);
 //! 2. [`Connection::poll_event`] until it has nothing more to tell, then [`Connection::end_input`];
 //! 3. [`Connection::poll_transmit`] and [`Connection::transmitted`] while there is something to write, then
 //!    [`Connection::next_step`] to learn what the socket needs now;
@@ -257,7 +257,7 @@ impl Connection {
         (!waiting.is_empty()).then(|| std::mem::take(waiting))
     }
 
-    /// Whether what is read must go through [`Connection::decrypt`].
+    /// Whether what is read must go through `Connection::decrypt`, which only the feature `tls` has.
     pub fn is_secure(&self) -> bool {
         #[cfg(feature = "tls")]
         return self.secure().is_some();
