@@ -33,7 +33,7 @@ pub struct ShardOptions {
     pub origin: OriginPolicy,
     /// Proxies whose word about the client's address counts.
     pub trusted_proxies: Arc<[Cidr]>,
-    /// TLS, if peers speak it.
+    /// TLS, if peers speak it; those of Unix sockets never do.
     #[cfg(feature = "tls")]
     pub tls: Option<crate::tls::ServerTls>,
     /// Connections over all cores.
@@ -189,7 +189,7 @@ impl CoreState {
             self.metrics.refused_capacity.add(1);
             return None;
         }
-        let Some(connection) = self.new_connection() else {
+        let Some(connection) = self.new_connection(peer) else {
             self.census.leave();
             return None;
         };
@@ -201,9 +201,10 @@ impl CoreState {
         Some(index)
     }
 
+    /// A Unix socket's peer is on this machine, a proxy most likely: it speaks plainly.
     #[cfg(feature = "tls")]
-    fn new_connection(&mut self) -> Option<Connection> {
-        let Some(tls) = &self.tls else {
+    fn new_connection(&mut self, peer: Peer) -> Option<Connection> {
+        let Some(tls) = self.tls.as_ref().filter(|_| peer != Peer::Unix) else {
             return Some(Connection::accepted(&self.workspace, self.now));
         };
         match tls.session() {
@@ -217,7 +218,7 @@ impl CoreState {
     }
 
     #[cfg(not(feature = "tls"))]
-    fn new_connection(&mut self) -> Option<Connection> {
+    fn new_connection(&mut self, _: Peer) -> Option<Connection> {
         Some(Connection::accepted(&self.workspace, self.now))
     }
 
