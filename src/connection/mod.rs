@@ -393,8 +393,8 @@ impl Connection {
         let closed = match phase {
             websocket::Phase::AwaitingClose { code } => without_words(code, Cause::Local),
             websocket::Phase::Open => {
-                // The answer carries the peer's code (RFC 6455 §5.5.1), and is empty if the peer's was.
-                self.queue_close(frame.code, "", workspace);
+                // The answer carries the peer's code (RFC 6455 §5.5.1) and words, and is empty if the peer's was.
+                self.queue_close(frame.code, frame.reason, workspace);
                 Closed { code: frame.code, reason: frame.reason.to_owned(), cause: Cause::Peer }
             }
         };

@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::mem::ManuallyDrop;
+use std::num::NonZeroU32;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, RawFd};
 use std::rc::Rc;
 use std::time::Duration;
@@ -21,10 +22,25 @@ use crate::handler::Handler;
 /// All hot connections of a shard.
 pub(super) struct HotTable {
     slots: Vec<Option<Slot>>,
-    free: Vec<u32>,
+    free: Vec<HotSlot>,
     starts: Vec<Start>,
     buffers: BufferPool,
     next_sweep: Tick,
+}
+
+/// The place of a hot connection in the table, counted from one so that "none" costs no byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct HotSlot(NonZeroU32);
+
+impl HotSlot {
+    fn at(place: usize) -> Self {
+        let number = u32::try_from(place + 1).expect("fewer hot connections than descriptors");
+        Self(NonZeroU32::new(number).expect("one more than a place is not zero"))
+    }
+
+    fn place(self) -> usize {
+        self.0.get() as usize - 1
+    }
 }
 
 struct Slot {
@@ -37,7 +53,7 @@ struct Slot {
 
 /// A task to be spawned.
 pub(super) struct Start {
-    slot: u32,
+    slot: HotSlot,
     index: u32,
     generation: u32,
     view: View,
@@ -66,16 +82,16 @@ impl HotTable {
         socket: BorrowedFd<'_>,
         last_read_len: usize,
         now: Tick,
-    ) -> u32 {
+    ) -> HotSlot {
         let slot = Slot { canceller: Some(Canceller::new()), active: true, leaving: false };
         let place = match self.free.pop() {
             Some(place) => {
-                self.slots[place as usize] = Some(slot);
+                self.slots[place.place()] = Some(slot);
                 place
             }
             None => {
                 self.slots.push(Some(slot));
-                self.slots.len() as u32 - 1
+                HotSlot::at(self.slots.len() - 1)
             }
         };
         let buffer = self.buffers.take(last_read_len);
@@ -91,8 +107,8 @@ impl HotTable {
     }
 
     /// Makes the receive of `slot` come back.
-    pub(super) fn cancel(&mut self, slot: u32) {
-        let Some(slot) = self.slots.get_mut(slot as usize).and_then(Option::as_mut) else { return };
+    pub(super) fn cancel(&mut self, slot: HotSlot) {
+        let Some(slot) = self.slots.get_mut(slot.place()).and_then(Option::as_mut) else { return };
         if !slot.leaving {
             slot.leaving = true;
             slot.canceller = slot.canceller.take().map(Canceller::cancel);
@@ -110,11 +126,11 @@ impl HotTable {
             return;
         }
         let mut cancelled = 0;
-        for place in 0..self.slots.len() as u32 {
-            let Some(slot) = self.slots[place as usize].as_mut() else { continue };
+        for place in 0..self.slots.len() {
+            let Some(slot) = self.slots[place].as_mut() else { continue };
             let silent = !std::mem::take(&mut slot.active);
             if silent && !slot.leaving && cancelled < CANCELS_PER_SWEEP {
-                self.cancel(place);
+                self.cancel(HotSlot::at(place));
                 cancelled += 1;
             }
         }
@@ -123,19 +139,19 @@ impl HotTable {
         self.buffers.shrink(self.slots.len() - self.free.len());
     }
 
-    fn handle(&mut self, slot: u32) -> Option<monoio::io::CancelHandle> {
-        let slot = self.slots[slot as usize].as_ref()?;
+    fn handle(&mut self, slot: HotSlot) -> Option<monoio::io::CancelHandle> {
+        let slot = self.slots[slot.place()].as_ref()?;
         slot.canceller.as_ref().filter(|_| !slot.leaving).map(Canceller::handle)
     }
 
-    fn note_activity(&mut self, slot: u32) {
-        if let Some(slot) = &mut self.slots[slot as usize] {
+    fn note_activity(&mut self, slot: HotSlot) {
+        if let Some(slot) = &mut self.slots[slot.place()] {
             slot.active = true;
         }
     }
 
-    fn remove(&mut self, slot: u32, buffer: Vec<u8>) {
-        self.slots[slot as usize] = None;
+    fn remove(&mut self, slot: HotSlot, buffer: Vec<u8>) {
+        self.slots[slot.place()] = None;
         self.free.push(slot);
         self.buffers.give(buffer);
     }
@@ -180,13 +196,13 @@ pub(super) async fn run<H: Handler>(shard: Rc<RefCell<Shard<H>>>, start: Start) 
     }
 }
 
-fn first<H: Handler>(shard: &Rc<RefCell<Shard<H>>>, slot: u32) -> Then {
+fn first<H: Handler>(shard: &Rc<RefCell<Shard<H>>>, slot: HotSlot) -> Then {
     shard.borrow_mut().hot.handle(slot).map_or(Then::Leave, Then::Receive)
 }
 
 fn received<H: Handler>(
     shard: &Rc<RefCell<Shard<H>>>,
-    slot: u32,
+    slot: HotSlot,
     index: u32,
     buffer: &mut [u8],
     result: std::io::Result<usize>,

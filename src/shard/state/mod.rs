@@ -265,6 +265,7 @@ impl<H: Handler> State<H> {
     // ---- inside --------------------------------------------------------------------------------------------
 
     fn feed(&mut self, index: u32, mut input: Input<'_>) {
+        self.core.hold_if_nearly_full(index);
         loop {
             let now = self.core.now;
             let Some(record) = self.core.slab.get_mut(index) else { return };

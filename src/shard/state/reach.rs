@@ -166,6 +166,13 @@ impl CoreState {
         }
     }
 
+    /// Backlogs are filling up: nobody is heard until they have emptied, so that nothing must be refused.
+    pub(super) fn hold_if_nearly_full(&mut self, index: u32) {
+        if self.post.is_nearly_full() {
+            self.hold_if_congested(index);
+        }
+    }
+
     /// The socket took bytes after it had been full.
     pub fn progress(&mut self, index: u32) {
         let now = self.now;

@@ -4,6 +4,9 @@
 //! touched, once, however many messages it got; when nothing more has happened the list is gone through, and each
 //! connection gets one write, its FIN, its close or another interest.
 
+mod accepting;
+mod watching;
+
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -15,8 +18,8 @@ use std::time::Duration;
 
 use super::clock::Clock;
 use super::envelope::Envelope;
-use super::hot::{self, HotTable};
-use super::kernel::{self, Accepted, BellFd, EpollSet, Interest, Read, Ready, Timer, Token, Written};
+use super::hot::{self, HotSlot, HotTable};
+use super::kernel::{self, BellFd, EpollSet, Interest, Read, Ready, Timer, Token, Written};
 use super::listener::{self, Listener};
 use super::runtime::{CoreRuntime, DriverChoice, Rung};
 use super::state::{Order, ShardOptions, State};
@@ -24,6 +27,8 @@ use super::temperature::Thermostat;
 use crate::connection::{NextStep, Span, Tick};
 use crate::handler::Handler;
 use crate::mesh::{Mailbox, Outside, Post};
+use accepting::Accepting;
+use watching::Watched;
 
 /// What a core is made of.
 pub(crate) struct CoreOptions {
@@ -160,7 +165,14 @@ pub(super) struct Socket {
     watched: Watched,
     /// The kernel's buffer was full; nothing is written until the set says that there is room.
     blocked: bool,
+    /// Bytes that waited when it was last settled, as the gauge counts them.
+    queued_noted: u32,
 }
+
+const _: () = {
+    // One per connection, idle or not.
+    assert!(size_of::<Socket>() <= 16);
+};
 
 /// Whether a connection has a task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -168,27 +180,7 @@ enum Temperature {
     #[default]
     Cold,
     /// Its slot in the table of hot connections.
-    Hot(u32),
-}
-
-/// What the epoll set watches a socket for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Watched {
-    /// It is not in the set.
-    #[default]
-    Nothing,
-    For(Interest),
-}
-
-/// Whether listeners are in the set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Accepting {
-    Open,
-    /// Descriptors ran out; tried again at this tick, or as soon as a connection ends.
-    Paused {
-        until: Tick,
-    },
-    Closed,
+    Hot(HotSlot),
 }
 
 impl<H: Handler> Shard<H> {
@@ -197,18 +189,6 @@ impl<H: Handler> Shard<H> {
         self.epoll.add(&self.bell, Token::Bell, input)?;
         self.epoll.add(&self.timer, Token::Timer, input)?;
         self.watch_listeners()?;
-        Ok(())
-    }
-
-    fn watch_listeners(&mut self) -> rustix::io::Result<()> {
-        for (place, listener) in self.listeners.iter().enumerate() {
-            let token = Token::Listener(place as u32);
-            if listener.shared {
-                self.epoll.add_exclusive(listener, token)?;
-            } else {
-                self.epoll.add(listener, token, Interest { input: true, output: false })?;
-            }
-        }
         Ok(())
     }
 
@@ -310,83 +290,6 @@ impl<H: Handler> Shard<H> {
         self.hot.sweep_if_due(now);
     }
 
-    // ---- accepting -----------------------------------------------------------------------------------------
-
-    fn accept(&mut self, place: u32) {
-        for _ in 0..ACCEPTS_PER_TURN {
-            if self.accepting != Accepting::Open || !self.accept_one(place) {
-                return;
-            }
-        }
-    }
-
-    /// Answers whether another may be waiting.
-    fn accept_one(&mut self, place: u32) -> bool {
-        let Some(listener) = self.listeners.get(place as usize) else { return false };
-        match kernel::accept(listener.as_fd(), !self.rung.has_ring()) {
-            Accepted::Socket(fd, peer) => {
-                if let Some(index) = self.state.handle_accept(peer) {
-                    self.adopt(index, fd);
-                }
-                true
-            }
-            Accepted::Nothing => false,
-            Accepted::Left => {
-                self.state.core().metrics().accept_errors.add(1);
-                true
-            }
-            Accepted::Exhausted(errno) => {
-                self.pause_accepting(errno);
-                false
-            }
-        }
-    }
-
-    fn adopt(&mut self, index: u32, fd: OwnedFd) {
-        let place = index as usize;
-        if self.sockets.len() <= place {
-            self.sockets.resize_with(place + 1, Socket::default);
-        }
-        self.sockets[place] = Socket { fd: Some(fd), ..Socket::default() };
-        self.set_interest(index, Interest { input: true, output: false });
-    }
-
-    /// Says once what ran out, and stops asking for a while: the listener would be ready again at once, for ever.
-    fn pause_accepting(&mut self, errno: rustix::io::Errno) {
-        let metrics = self.state.core().metrics();
-        metrics.accept_errors.add(1);
-        metrics.accept_pauses.add(1);
-        let mend = if kernel::is_own_limit(errno) {
-            "raise the limit of open files (ulimit -n, or LimitNOFILE= of the service)"
-        } else {
-            "raise fs.file-max, or give the machine more memory"
-        };
-        tracing::warn!(error = %errno, mend, "accepting pauses until a connection ends, at most {ACCEPT_PAUSE:?}");
-        for listener in &self.listeners {
-            let _ = self.epoll.delete(listener);
-        }
-        self.accepting = Accepting::Paused { until: self.clock.now().after(ACCEPT_PAUSE) };
-    }
-
-    fn resume_accepting(&mut self) {
-        match self.watch_listeners() {
-            Ok(()) => self.accepting = Accepting::Open,
-            Err(_) => self.accepting = Accepting::Paused { until: self.clock.now().after(ACCEPT_PAUSE) },
-        }
-    }
-
-    /// Whoever stands in a queue already is served; then nobody can come any more.
-    fn close_listeners(&mut self) {
-        self.accepting = Accepting::Open;
-        for place in 0..self.listeners.len() as u32 {
-            while self.accepting == Accepting::Open && self.accept_one(place) {}
-        }
-        for listener in self.listeners.drain(..) {
-            let _ = self.epoll.delete(&listener);
-        }
-        self.accepting = Accepting::Closed;
-    }
-
     // ---- the end of the turn -------------------------------------------------------------------------------
 
     fn settle_touched(&mut self) {
@@ -415,7 +318,21 @@ impl<H: Handler> Shard<H> {
                 NextStep::Close => return self.close(index),
             }
         }
+        self.note_queue(index);
         self.update_interest(index);
+    }
+
+    /// Keeps the gauge of queued bytes: what waits for a socket that is full.
+    fn note_queue(&mut self, index: u32) {
+        let socket = &mut self.sockets[index as usize];
+        if socket.blocked || socket.queued_noted > 0 {
+            let queued = self.state.core().connection(index).map_or(0, |connection| connection.queued_bytes());
+            let queued = u32::try_from(queued).unwrap_or(u32::MAX);
+            let gauge = &self.state.core().metrics().queued_bytes;
+            gauge.add(queued.into());
+            gauge.sub(socket.queued_noted.into());
+            socket.queued_noted = queued;
+        }
     }
 
     fn write(&mut self, index: u32) {
@@ -437,45 +354,6 @@ impl<H: Handler> Shard<H> {
         }
     }
 
-    fn update_interest(&mut self, index: u32) {
-        let wants_input = self.state.core().wants_input(index);
-        let Some(socket) = self.sockets.get(index as usize).filter(|socket| socket.fd.is_some()) else { return };
-        let output = socket.blocked;
-        match socket.temperature {
-            Temperature::Cold => self.set_interest(index, Interest { input: wants_input, output }),
-            // Its input comes through the ring.
-            Temperature::Hot(_) if output => self.set_interest(index, Interest { input: false, output: true }),
-            Temperature::Hot(_) => self.unwatch(index),
-        }
-    }
-
-    fn set_interest(&mut self, index: u32, interest: Interest) {
-        let token = Token::Connection { index, generation: self.state.core().generation(index) };
-        let socket = &mut self.sockets[index as usize];
-        let Some(fd) = &socket.fd else { return };
-        let result = match socket.watched {
-            Watched::For(watched) if watched == interest => return,
-            Watched::For(_) => self.epoll.modify(fd, token, interest),
-            Watched::Nothing => self.epoll.add(fd, token, interest),
-        };
-        match result {
-            Ok(()) => socket.watched = Watched::For(interest),
-            Err(error) => {
-                // Only memory or the limit of watches can be missing; unwatched, the peer would hang for ever.
-                tracing::warn!(%error, "a connection cannot be watched and is dropped");
-                self.state.handle_reset(index);
-            }
-        }
-    }
-
-    fn unwatch(&mut self, index: u32) {
-        let socket = &mut self.sockets[index as usize];
-        if let (Watched::For(_), Some(fd)) = (socket.watched, &socket.fd) {
-            let _ = self.epoll.delete(fd);
-            socket.watched = Watched::Nothing;
-        }
-    }
-
     fn close(&mut self, index: u32) {
         if let Temperature::Hot(slot) = self.sockets[index as usize].temperature {
             // Its task holds a receive on the socket: that must come back first. The task then closes.
@@ -483,7 +361,8 @@ impl<H: Handler> Shard<H> {
             return;
         }
         // Closing takes it out of the set as well.
-        self.sockets[index as usize] = Socket::default();
+        let socket = std::mem::take(&mut self.sockets[index as usize]);
+        self.state.core().metrics().queued_bytes.sub(socket.queued_noted.into());
         self.state.release(index);
         if let Accepting::Paused { .. } = self.accepting {
             self.resume_accepting();
@@ -556,10 +435,6 @@ fn thermostat(rung: Rung, restless: bool) -> Thermostat {
 
 /// A read larger than this comes in pieces.
 const COLD_BUFFER_BYTES: usize = 64 << 10;
-/// Accepts in a row before others get their turn.
-const ACCEPTS_PER_TURN: usize = 64;
-/// Longest pause after descriptors ran out.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 /// A flip costs 4 to 6 µs and a hot message saves about 0.8 µs: it pays from the eighth.
 const PROMOTE_STREAK: u8 = 8;
 const STREAK_GAP: Duration = Duration::from_millis(50);
