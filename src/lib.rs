@@ -61,5 +61,10 @@ pub mod config;
 #[cfg(feature = "control")]
 pub mod control;
 
+/// The examples in README.md, compiled.
+#[cfg(all(doctest, feature = "engine"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 #[cfg(test)]
 mod tidy;
