@@ -502,10 +502,12 @@ impl Connection {
         }
     }
 
-    /// The connection is to be closed with 1001 at `at` or before.
+    /// The connection is to be closed with 1001 at `at` or before; one that is still opening is given up then.
     pub fn retire_by(&mut self, at: Tick) {
-        if let Stage::Open(websocket) = &mut self.stage {
-            websocket.retire_by(at);
+        match &mut self.stage {
+            Stage::Opening(opening) => opening.give_up_at = opening.give_up_at.min(at),
+            Stage::Open(websocket) => websocket.retire_by(at),
+            Stage::Ending(_) => {}
         }
     }
 
