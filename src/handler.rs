@@ -375,8 +375,8 @@ impl Core<'_> {
     }
 
     /// Queues one message for several connections of this core; it is encoded once. Answers how many got it.
-    pub fn send_to_all(&mut self, ids: &mut dyn Iterator<Item = ConnId>, kind: MessageKind, payload: Bytes) -> usize {
-        self.reach.send_to_all(ids, kind, payload)
+    pub fn send_to_all(&mut self, ids: impl IntoIterator<Item = ConnId>, kind: MessageKind, payload: Bytes) -> usize {
+        self.reach.send_to_all(&mut ids.into_iter(), kind, payload)
     }
 
     /// Closes any connection of this core.

@@ -199,7 +199,7 @@ impl Builder {
         self
     }
 
-    /// Speaks TLS on every address.
+    /// Speaks TLS on every TCP address. Unix sockets stay plain.
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn tls(mut self, tls: crate::tls::ServerTls) -> Self {

@@ -2,7 +2,7 @@
 //!
 //! Knows no socket, no clock and no other connection. A driver owns the socket and the clock and calls:
 //!
-//! 1. [`Connection::decrypt`] with what a read brought, if the connection [is secure](Connection::is_secure);
+//! 1. `Connection::decrypt` with what a read brought, if the connection [is secure](Connection::is_secure);
 //! 2. [`Connection::poll_event`] until it has nothing more to tell, then [`Connection::end_input`];
 //! 3. [`Connection::poll_transmit`] and [`Connection::transmitted`] while there is something to write, then
 //!    [`Connection::next_step`] to learn what the socket needs now;
@@ -271,7 +271,7 @@ impl Connection {
         (!extra.waiting.is_empty() || extra.eof_waits).then(|| std::mem::take(&mut extra.waiting))
     }
 
-    /// Whether what is read must go through [`Connection::decrypt`].
+    /// Whether what is read must go through `Connection::decrypt`, which only the feature `tls` has.
     pub fn is_secure(&self) -> bool {
         #[cfg(feature = "tls")]
         return self.secure().is_some();
@@ -544,10 +544,12 @@ impl Connection {
         }
     }
 
-    /// The connection is to be closed with 1001 at `at` or before.
+    /// The connection is to be closed with 1001 at `at` or before; one that is still opening is given up then.
     pub fn retire_by(&mut self, at: Tick) {
-        if let Stage::Open(websocket) = &mut self.stage {
-            websocket.retire_by(at);
+        match &mut self.stage {
+            Stage::Opening(opening) => opening.give_up_at = opening.give_up_at.min(at),
+            Stage::Open(websocket) => websocket.retire_by(at),
+            Stage::Ending(_) => {}
         }
     }
 

@@ -12,6 +12,8 @@ pub(super) struct Record {
     pub(super) heat: Heat,
     /// Whether it is on the list of what to look at when the turn ends.
     pub(super) touched: bool,
+    /// Whether it came when the server was full: it only gets told so, and does not count.
+    pub(super) surplus: bool,
 }
 
 const _: () = {
@@ -70,6 +72,7 @@ impl Slab {
             generation,
             heat: Heat::default(),
             touched: false,
+            surplus: false,
         });
         self.free = next;
         self.len += 1;

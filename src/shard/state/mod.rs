@@ -232,15 +232,7 @@ impl<H: Handler> State<H> {
 
     /// Takes a connection out whose socket is closed.
     pub fn release(&mut self, index: u32) {
-        if self.core.slab.get(index).is_some() {
-            self.core.wheel.disarm(&mut self.core.slab, index);
-        }
-        if let Some(connection) = self.core.slab.remove(index) {
-            connection.recycle(&mut self.core.workspace);
-            self.core.peers.remove(&index);
-            self.core.census.leave();
-            self.core.metrics.connections_closing.sub(1);
-        }
+        self.core.remove(index);
         if let Some(session) = self.sessions.get_mut(index as usize) {
             *session = None;
         }

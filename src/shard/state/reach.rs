@@ -14,7 +14,7 @@ use super::Peers;
 use super::opening::DeferredHeads;
 use crate::connection::{Body, Broadcast, Connection, Limits, Outbox, SendError, Tick, Workspace};
 use crate::handler::{Congested, Overflow, Peer, Reach, Remote};
-use crate::http::Cidr;
+use crate::http::{Cidr, Response};
 use crate::ids::ConnId;
 use crate::mesh::{Census, Outside, Post};
 use crate::metrics::ShardMetrics;
@@ -33,7 +33,7 @@ pub struct ShardOptions {
     pub origin: OriginPolicy,
     /// Proxies whose word about the client's address counts.
     pub trusted_proxies: Arc<[Cidr]>,
-    /// TLS, if peers speak it.
+    /// TLS, if peers speak it; those of Unix sockets never do.
     #[cfg(feature = "tls")]
     pub tls: Option<crate::tls::ServerTls>,
     /// Connections over all cores.
@@ -64,6 +64,8 @@ pub struct CoreState {
     pub(super) draining: bool,
     /// Connections that are held back until other cores have caught up.
     held: Vec<u32>,
+    /// Connections that are being told that there is no room.
+    surplus_count: usize,
     core: u16,
     /// The last one stands for the peers of Unix sockets.
     trusted_proxies: Vec<Cidr>,
@@ -98,6 +100,7 @@ impl CoreState {
             ready: true,
             draining: false,
             held: Vec::new(),
+            surplus_count: 0,
             core: options.core,
             trusted_proxies: options.trusted_proxies.iter().copied().chain([local_network()]).collect(),
             #[cfg(feature = "tls")]
@@ -206,11 +209,15 @@ impl CoreState {
     }
 
     pub(super) fn insert(&mut self, peer: Peer) -> Option<u32> {
-        if !self.census.enter() {
+        let surplus = !self.census.enter();
+        if surplus {
             self.metrics.refused_capacity.add(1);
-            return None;
+            // Under TLS saying no would cost a handshake.
+            if self.surplus_count == SURPLUS_MAX || self.is_secure(peer) {
+                return None;
+            }
         }
-        let Some(connection) = self.new_connection() else {
+        let Some(connection) = self.new_connection(peer) else {
             self.census.leave();
             return None;
         };
@@ -219,12 +226,51 @@ impl CoreState {
         self.metrics.accepts.add(1);
         self.metrics.connections_handshaking.add(1);
         self.touch(index);
+        if surplus {
+            self.turn_away(index);
+        }
         Some(index)
     }
 
+    /// Answers before it is asked: the connection is not worth waiting for its request.
+    fn turn_away(&mut self, index: u32) {
+        let Some(record) = self.slab.get_mut(index) else { return };
+        record.surplus = true;
+        record.connection.respond(&Response::text(503, FULL), &mut self.workspace, self.now);
+        self.surplus_count += 1;
+        self.leave_opening(index);
+    }
+
+    /// Takes a connection out whose socket is closed.
+    pub(super) fn remove(&mut self, index: u32) {
+        let Some(record) = self.slab.get(index) else { return };
+        if record.surplus {
+            self.surplus_count -= 1;
+        } else {
+            self.census.leave();
+        }
+        self.wheel.disarm(&mut self.slab, index);
+        if let Some(connection) = self.slab.remove(index) {
+            connection.recycle(&mut self.workspace);
+        }
+        self.peers.remove(&index);
+        self.metrics.connections_closing.sub(1);
+    }
+
     #[cfg(feature = "tls")]
-    fn new_connection(&mut self) -> Option<Connection> {
-        let Some(tls) = &self.tls else {
+    fn is_secure(&self, peer: Peer) -> bool {
+        self.tls.is_some() && peer != Peer::Unix
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn is_secure(&self, _: Peer) -> bool {
+        false
+    }
+
+    /// A Unix socket's peer is on this machine, a proxy most likely: it speaks plainly.
+    #[cfg(feature = "tls")]
+    fn new_connection(&mut self, peer: Peer) -> Option<Connection> {
+        let Some(tls) = self.tls.as_ref().filter(|_| peer != Peer::Unix) else {
             return Some(Connection::accepted(&self.workspace, self.now));
         };
         match tls.session() {
@@ -238,7 +284,7 @@ impl CoreState {
     }
 
     #[cfg(not(feature = "tls"))]
-    fn new_connection(&mut self) -> Option<Connection> {
+    fn new_connection(&mut self, _: Peer) -> Option<Connection> {
         Some(Connection::accepted(&self.workspace, self.now))
     }
 
@@ -438,6 +484,11 @@ impl Reach for CoreState {
         self.metrics.connections_open.get() as usize
     }
 }
+
+const FULL: &str = "This server has as many connections as it may have. Try again later.\n";
+
+/// Connections of one core that may at a time be told that there is no room; those beyond are cut.
+const SURPLUS_MAX: usize = 64;
 
 /// Stands for the peer of a Unix socket, which has no address; no peer of a TCP socket has this one.
 pub(super) const LOCAL: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);

@@ -319,8 +319,14 @@ fn what_leaves_takes_everything_along() {
     let first = world.connect(0, "/").expect("there is room");
     world.connect(0, "/").expect("there is room");
     world.settle();
-    assert_eq!(world.connect(0, "/"), None, "two may be there");
-    assert_eq!(world.metrics(0).refused_capacity.get(), 1);
+    let third = world.connect(0, "/").expect("it is accepted, to be told that there is no room");
+    world.settle();
+    assert!(world.clients[third].head.as_ref().expect("no 101").starts_with(b"HTTP/1.1 503"));
+    assert_eq!((world.metrics(0).refused_capacity.get(), world.census.present()), (1, 2));
+    world.cores[0].0.handle_eof(world.clients[third].index);
+    world.settle();
+    assert!(world.clients[third].server_gone);
+    assert_eq!(world.census.present(), 2);
     world.say(first, "close");
     world.settle();
     assert_eq!(world.clients[first].closed.as_ref().map(|closed| closed.code), Some(CloseCode(4000)));
@@ -333,6 +339,22 @@ fn what_leaves_takes_everything_along() {
     let metrics = world.metrics(0);
     assert_eq!((metrics.connections_open.get(), metrics.connections_closing.get()), (1, 0));
     assert!(world.connect(0, "/").is_some(), "there is room again");
+}
+
+#[test]
+fn the_surplus_is_bounded_too() {
+    let mut world = World::new(1, 16, Limits::default(), 1, 4);
+    world.connect(0, "/").expect("there is room");
+    let told = (0..1000).take_while(|_| world.connect(0, "/").is_some()).count();
+    assert_eq!(told, 64, "told that there is no room; the next one is cut");
+    world.settle();
+    for client in 1..=told {
+        world.cores[0].0.handle_eof(world.clients[client].index);
+    }
+    world.settle();
+    let metrics = world.metrics(0);
+    assert_eq!((metrics.connections_open.get(), metrics.connections_closing.get(), world.census.present()), (1, 0, 1));
+    assert!(world.connect(0, "/").is_some(), "the next one is told again");
 }
 
 #[test]
