@@ -30,7 +30,7 @@ const CASES: &[Case] = &[
     ("close without a code", &[(0x88, b"")], "closed 1005 '' by peer", "close 1005 ''"),
     ("close with a code", &[(0x88, b"\x03\xe8")], "closed 1000 '' by peer", "close 1000 ''"),
     ("close with a reason", &[(0x88, b"\x03\xe9gone")], "closed 1001 'gone' by peer", "close 1001 'gone'"),
-    ("a reason in UTF-8", &[(0x88, b"\x0f\xa0\xc3\xa9")], "closed 4000 'é' by peer", "close 4000 ''"),
+    ("a reason in UTF-8", &[(0x88, b"\x0f\xa0\xc3\xa9")], "closed 4000 'é' by peer", "close 4000 'é'"),
     (
         "§5.5.1, a message before Close is heard, one behind it is not",
         &[(0x81, b"a"), (0x88, b"\x03\xe8"), (0x81, b"b"), (0x89, b"c")],
