@@ -178,7 +178,7 @@ impl Builder {
         self
     }
 
-    /// Connections over all cores. Default: as many as descriptors allow.
+    /// Connections over all cores; those beyond get status 503. Default: as many as descriptors allow.
     #[must_use]
     pub fn connections_max(mut self, max: usize) -> Self {
         self.connections_max = max;
@@ -199,7 +199,7 @@ impl Builder {
         self
     }
 
-    /// Speaks TLS on every address.
+    /// Speaks TLS on every TCP address. Unix sockets stay plain.
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn tls(mut self, tls: crate::tls::ServerTls) -> Self {

@@ -238,8 +238,7 @@ impl<H: Handler> State<H> {
         if let Some(connection) = self.core.slab.remove(index) {
             connection.recycle(&mut self.core.workspace);
             self.core.peers.remove(&index);
-            self.core.census.leave();
-            self.core.metrics.connections_closing.sub(1);
+            self.core.count_out(index);
         }
         if let Some(session) = self.sessions.get_mut(index as usize) {
             *session = None;

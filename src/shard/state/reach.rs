@@ -14,7 +14,7 @@ use super::Peers;
 use super::opening::DeferredHeads;
 use crate::connection::{Body, Broadcast, Connection, Limits, SendError, Tick, Workspace};
 use crate::handler::{Congested, Overflow, Peer, Reach, Remote};
-use crate::http::Cidr;
+use crate::http::{Cidr, Response};
 use crate::ids::ConnId;
 use crate::mesh::{Census, Outside, Post};
 use crate::metrics::ShardMetrics;
@@ -33,7 +33,7 @@ pub struct ShardOptions {
     pub origin: OriginPolicy,
     /// Proxies whose word about the client's address counts.
     pub trusted_proxies: Arc<[Cidr]>,
-    /// TLS, if peers speak it.
+    /// TLS, if peers of TCP sockets speak it. Those of Unix sockets never do.
     #[cfg(feature = "tls")]
     pub tls: Option<crate::tls::ServerTls>,
     /// Connections over all cores.
@@ -64,6 +64,8 @@ pub struct CoreState {
     pub(super) draining: bool,
     /// Connections that are held back until other cores have caught up.
     held: Vec<u32>,
+    /// Connections beyond the limit, which are being told so. They are not in the census.
+    refused: Vec<u32>,
     core: u16,
     /// The last one stands for the peers of Unix sockets.
     trusted_proxies: Vec<Cidr>,
@@ -98,6 +100,7 @@ impl CoreState {
             ready: true,
             draining: false,
             held: Vec::new(),
+            refused: Vec::new(),
             core: options.core,
             trusted_proxies: options.trusted_proxies.iter().copied().chain([local_network()]).collect(),
             #[cfg(feature = "tls")]
@@ -187,9 +190,9 @@ impl CoreState {
     pub(super) fn insert(&mut self, peer: Peer) -> Option<u32> {
         if !self.census.enter() {
             self.metrics.refused_capacity.add(1);
-            return None;
+            return self.insert_refused(peer);
         }
-        let Some(connection) = self.new_connection() else {
+        let Some(connection) = self.new_connection(peer) else {
             self.census.leave();
             return None;
         };
@@ -201,9 +204,45 @@ impl CoreState {
         Some(index)
     }
 
+    /// One too many. It is told so if that costs no TLS handshake, and if not too many are being told already.
+    fn insert_refused(&mut self, peer: Peer) -> Option<u32> {
+        if self.speaks_tls(peer) || self.refused.len() >= REFUSED_MAX {
+            return None;
+        }
+        let mut connection = Connection::accepted(&self.workspace, self.now);
+        let full = Response::text(503, "This server has as many connections as it may have.\n");
+        connection.respond(&full, &mut self.workspace, self.now);
+        let index = self.slab.insert(connection);
+        self.refused.push(index);
+        self.metrics.connections_closing.add(1);
+        self.touch(index);
+        Some(index)
+    }
+
+    /// A connection is gone that was in the slab.
+    pub(super) fn count_out(&mut self, index: u32) {
+        self.metrics.connections_closing.sub(1);
+        match self.refused.iter().position(|&refused| refused == index) {
+            Some(place) => {
+                self.refused.swap_remove(place);
+            }
+            None => self.census.leave(),
+        }
+    }
+
     #[cfg(feature = "tls")]
-    fn new_connection(&mut self) -> Option<Connection> {
-        let Some(tls) = &self.tls else {
+    fn speaks_tls(&self, peer: Peer) -> bool {
+        self.tls.is_some() && peer != Peer::Unix
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn speaks_tls(&self, _: Peer) -> bool {
+        false
+    }
+
+    #[cfg(feature = "tls")]
+    fn new_connection(&mut self, peer: Peer) -> Option<Connection> {
+        let Some(tls) = self.tls.as_ref().filter(|_| self.speaks_tls(peer)) else {
             return Some(Connection::accepted(&self.workspace, self.now));
         };
         match tls.session() {
@@ -217,7 +256,7 @@ impl CoreState {
     }
 
     #[cfg(not(feature = "tls"))]
-    fn new_connection(&mut self) -> Option<Connection> {
+    fn new_connection(&mut self, _: Peer) -> Option<Connection> {
         Some(Connection::accepted(&self.workspace, self.now))
     }
 
@@ -416,6 +455,9 @@ impl Reach for CoreState {
         self.metrics.connections_open.get() as usize
     }
 }
+
+/// Connections beyond the limit that are told so at a time; more are closed without an answer.
+const REFUSED_MAX: usize = 64;
 
 /// Stands for the peer of a Unix socket, which has no address; no peer of a TCP socket has this one.
 pub(super) const LOCAL: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
