@@ -86,7 +86,8 @@ pub trait Handler: 'static {
         let _ = (conn, session);
     }
 
-    /// The WebSocket is over. Told once for each that was open.
+    /// The WebSocket is over. Told once for each that was open, also for one that a panic ended; not when the whole
+    /// server is stopped at once.
     fn close(&mut self, core: &mut Core<'_>, id: ConnId, session: Self::Session, closed: &Closed) {
         let _ = (core, id, session, closed);
     }

@@ -23,7 +23,8 @@ pub struct Limits {
     pub header_bytes_max: usize,
     /// Most header fields of the opening handshake. Status 431. Default 100.
     pub headers_max: usize,
-    /// From accept to the finished opening handshake, TLS included. Status 408. Default 10 s.
+    /// From accept to the finished opening handshake, TLS included. Status 408, or 503 if the application deferred its
+    /// answer and gave none. Default 10 s.
     pub handshake_timeout: Duration,
     /// Silence after which a peer is given up, pongs count as a sign of life. Default 120 s; zero means never.
     pub idle_timeout: Duration,

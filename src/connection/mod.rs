@@ -43,7 +43,7 @@ use crate::protocol::Opcode;
 use crate::protocol::Violation;
 use crate::protocol::close::{self, CloseCode};
 use crate::protocol::deflate::Agreement;
-use crate::protocol::frame::Role;
+use crate::protocol::frame::{CONTROL_LEN_MAX, Role};
 use crate::protocol::{Message, MessageKind, Payload};
 use extra::Extra;
 use opening::Opening;
@@ -194,7 +194,8 @@ impl Connection {
 
     // ---- what happened -------------------------------------------------------------------------------------
 
-    /// The next thing that `input` tells. Consumes all of it before it answers `None`, unless reading is paused.
+    /// The next thing that `input` tells. Consumes all of it before it answers `None`, unless reading is paused or
+    /// older input [waits](Connection::take_waiting).
     pub fn poll_event<'i>(&mut self, input: &mut Input<'i>, workspace: &mut Workspace, now: Tick) -> Option<Event<'i>> {
         match &mut self.stage {
             Stage::Opening(opening) => match opening.poll(&mut self.extra, input, workspace)? {
@@ -218,8 +219,11 @@ impl Connection {
                 input.take_all();
                 return None;
             };
-            if input.is_empty() || !websocket.reads() {
+            if !websocket.reads() || self.extra.as_ref().is_some_and(|extra| !extra.waiting.is_empty()) {
                 return None;
+            }
+            if input.is_empty() {
+                return self.late_eof(workspace, now);
             }
             websocket.heard(now);
             let open = websocket.phase == websocket::Phase::Open;
@@ -239,6 +243,15 @@ impl Connection {
         }
     }
 
+    /// The end of input that came while earlier input still waited.
+    fn late_eof(&mut self, workspace: &Workspace, now: Tick) -> Option<Event<'static>> {
+        if self.extra.as_ref().is_some_and(|extra| extra.eof_waits) {
+            self.transport_ended(workspace, now)
+        } else {
+            None
+        }
+    }
+
     /// Ends one round of [`Connection::poll_event`]: what a pause left in `input` is kept for later.
     pub fn end_input(&mut self, input: &mut Input<'_>, workspace: &mut Workspace) {
         if !input.is_empty() {
@@ -248,13 +261,14 @@ impl Connection {
         extra::release_if_idle(&mut self.extra, workspace);
     }
 
-    /// Input that a pause left behind, to be given to [`Connection::poll_event`] before anything newer.
+    /// Input that a pause left behind, to be given to [`Connection::poll_event`] before anything newer. Empty if only
+    /// the end of input was left behind.
     pub fn take_waiting(&mut self) -> Option<Vec<u8>> {
         if self.is_opening() || !self.stage_reads() {
             return None;
         }
-        let waiting = &mut self.extra.as_mut()?.waiting;
-        (!waiting.is_empty()).then(|| std::mem::take(waiting))
+        let extra = self.extra.as_mut()?;
+        (!extra.waiting.is_empty() || extra.eof_waits).then(|| std::mem::take(&mut extra.waiting))
     }
 
     /// Whether what is read must go through `Connection::decrypt`, which only the feature `tls` has.
@@ -280,8 +294,19 @@ impl Connection {
         secure.open(arrived, plaintext)
     }
 
-    /// The peer sends no more: FIN, or close_notify under TLS.
+    /// The peer sends no more: FIN, or close_notify under TLS. While a pause keeps earlier input waiting, its turn
+    /// comes after that.
     pub fn handle_eof(&mut self, workspace: &Workspace, now: Tick) -> Option<Event<'static>> {
+        if let (Stage::Open(_), Some(extra)) = (&self.stage, &mut self.extra)
+            && !extra.waiting.is_empty()
+        {
+            extra.eof_waits = true;
+            return None;
+        }
+        self.transport_ended(workspace, now)
+    }
+
+    fn transport_ended(&mut self, workspace: &Workspace, now: Tick) -> Option<Event<'static>> {
         let event = self.ended_by_transport();
         if !matches!(self.stage, Stage::Ending(_)) {
             self.end(workspace, now);
@@ -294,11 +319,8 @@ impl Connection {
 
     /// The transport is broken: nothing can be written any more either.
     pub fn handle_reset(&mut self, workspace: &mut Workspace, now: Tick) -> Option<Event<'static>> {
-        let event = self.handle_eof(workspace, now);
-        self.drop_queue(workspace);
-        if let Stage::Ending(ending) = &mut self.stage {
-            ending.fin_sent = true;
-        }
+        let event = self.transport_ended(workspace, now);
+        self.give_up(workspace);
         event
     }
 
@@ -330,9 +352,7 @@ impl Connection {
                 Some(Event::Abandoned(Abandoned::TimedOut))
             }
             Stage::Ending(ending) if now >= ending.give_up_at => {
-                ending.fin_sent = true;
-                ending.fin_heard = true;
-                self.drop_queue(workspace);
+                self.give_up(workspace);
                 None
             }
             Stage::Opening(_) | Stage::Ending(_) => None,
@@ -366,19 +386,31 @@ impl Connection {
             Due::CloseTimeout => {
                 let event = self.ended_by_transport();
                 self.end(workspace, now);
+                self.give_up(workspace);
                 event
             }
         }
     }
 
     fn time_out_opening(&mut self, workspace: &mut Workspace, now: Tick) {
+        let Stage::Opening(opening) = &self.stage else {
+            unreachable!("only called while opening");
+        };
         let began = self.extra.as_ref().is_some_and(|extra| !extra.waiting.is_empty());
-        if began {
-            let slow = "The request head took too long to arrive.\n";
-            self.respond(&Response::text(408, slow), workspace, now);
-        } else {
-            self.end(workspace, now);
+        match opening.phase {
+            opening::Phase::Reading if began => self.respond(&Response::text(408, HEAD_TOO_SLOW), workspace, now),
+            // Nothing was asked, so there is nothing to answer.
+            opening::Phase::Reading => self.end(workspace, now),
+            opening::Phase::Deciding => self.respond(&Response::text(503, DECISION_TOO_SLOW), workspace, now),
         }
+    }
+
+    /// Waits for nobody any more: the socket is to be closed, whatever is still queued.
+    fn give_up(&mut self, workspace: &mut Workspace) {
+        if let Stage::Ending(ending) = &mut self.stage {
+            *ending = Ending { give_up_at: Tick::NEVER, fin_sent: true, fin_heard: true };
+        }
+        self.drop_queue(workspace);
     }
 
     fn peer_closed(&mut self, payload: &Payload<'_>, workspace: &mut Workspace, now: Tick) -> Event<'static> {
@@ -412,11 +444,17 @@ impl Connection {
     }
 
     fn end(&mut self, workspace: &Workspace, now: Tick) {
-        let give_up_at = now.plus(workspace.spans.close);
+        let give_up_at = match &self.stage {
+            // The time since our Close counts: one span in all.
+            Stage::Open(WebSocket { phase: websocket::Phase::AwaitingClose { .. }, end_at, .. }) => *end_at,
+            Stage::Opening(_) | Stage::Open(_) | Stage::Ending(_) => now.plus(workspace.spans.close),
+        };
+        // The end of input may have come already, behind what waited.
+        let fin_heard = self.extra.as_ref().is_some_and(|extra| extra.eof_waits);
         if let Some(extra) = &mut self.extra {
             extra.forget_websocket();
         }
-        self.stage = Stage::Ending(Ending { give_up_at, fin_sent: false, fin_heard: false });
+        self.stage = Stage::Ending(Ending { give_up_at, fin_sent: false, fin_heard });
     }
 
     // ---- what the application wants --------------------------------------------------------------------------
@@ -439,8 +477,12 @@ impl Connection {
         self.stage = Stage::Open(websocket);
     }
 
-    /// Answers with a plain HTTP response, and ends.
+    /// Answers the request head with a plain HTTP response, and ends. Does nothing if the connection is not
+    /// [opening](Connection::is_opening) any more.
     pub fn respond(&mut self, response: &Response, workspace: &mut Workspace, now: Tick) {
+        if !self.is_opening() {
+            return;
+        }
         self.outbox_mut(workspace).append(|buf| response.write_to(buf));
         self.end(workspace, now);
     }
@@ -485,7 +527,7 @@ impl Connection {
     /// As [`Connection::send`].
     pub fn ping(&mut self, payload: &[u8], workspace: &mut Workspace) -> Result<(), SendError> {
         self.sendable(payload.len(), workspace)?;
-        self.queue_control(Opcode::Ping, &payload[..payload.len().min(125)], workspace);
+        self.queue_control(Opcode::Ping, &payload[..payload.len().min(CONTROL_LEN_MAX)], workspace);
         Ok(())
     }
 
@@ -532,11 +574,13 @@ impl Connection {
 
     /// Holds messages back, or no longer, because what they cause would pile up elsewhere. Apart from
     /// [`Connection::pause`], which is the application's.
-    pub fn hold(&mut self, held: bool) {
+    pub fn hold(&mut self, held: bool, now: Tick) {
         if let Stage::Open(websocket) = &mut self.stage
             && websocket.phase == websocket::Phase::Open
+            && websocket.held != held
         {
             websocket.held = held;
+            websocket.heard(now);
         }
     }
 
@@ -554,7 +598,7 @@ impl Connection {
     }
 
     fn queue_close(&mut self, code: CloseCode, reason: &str, workspace: &mut Workspace) {
-        let mut payload = [0; 125];
+        let mut payload = [0; close::CLOSE_LEN_MAX];
         let len = if code == CloseCode::NO_STATUS { 0 } else { close::encode_close(code, reason, &mut payload) };
         self.queue_control(Opcode::Close, &payload[..len], workspace);
     }
@@ -598,8 +642,38 @@ impl Connection {
         Some(secure.cipher()).filter(|cipher| !cipher.is_empty())
     }
 
+    /// Lends what is to be written next to somebody who writes it later, if it lies side by side and is at most
+    /// `len_max` bytes. It must come back through [`Connection::return_outbox`]; what is queued meanwhile waits, and
+    /// [`Connection::queued_bytes`] does not count what is lent.
+    pub fn lend_outbox(&mut self, len_max: usize) -> Option<Box<Outbox>> {
+        // Under TLS what is written is not the outbox but the records made from it.
+        let fits = |outbox: &Outbox| outbox.segment_count() == 1 && outbox.queued_bytes() <= len_max;
+        if self.is_secure() || !self.outbox.as_deref().is_some_and(fits) {
+            return None;
+        }
+        self.outbox.take()
+    }
+
+    /// Takes back what was lent; what is left in it goes before everything queued since.
+    pub fn return_outbox(&mut self, mut lent: Box<Outbox>, workspace: &mut Workspace) {
+        if let Some(mut newer) = self.outbox.take() {
+            if lent.is_empty() {
+                std::mem::swap(&mut lent, &mut newer);
+            } else {
+                lent.append_all(&mut newer);
+            }
+            workspace.give_outbox(newer);
+        }
+        self.outbox = Some(lent);
+        self.transmitted(workspace);
+    }
+
     /// Some of what [`Connection::poll_transmit`] gave is written; boxes that emptied go back.
     pub fn transmitted(&mut self, workspace: &mut Workspace) {
+        #[cfg(feature = "tls")]
+        if let Some(secure) = self.extra.as_mut().and_then(|extra| extra.secure.as_mut()) {
+            secure.release_if_idle();
+        }
         if self.outbox.as_ref().is_some_and(|outbox| outbox.is_empty())
             && let Some(outbox) = self.outbox.take()
         {
@@ -634,9 +708,10 @@ impl Connection {
         }
     }
 
-    /// Whether the socket should be read: not while the application pauses, nor while too much waits to be sent.
+    /// Whether the socket should be read: not while the application pauses, nor while too much waits to be sent. After
+    /// our Close what is read is dropped, so it is read whatever waits: a peer that writes before it reads gets there.
     pub fn wants_input(&self, workspace: &Workspace) -> bool {
-        self.stage_reads() && (self.is_ending() || self.queued_bytes() <= workspace.limits.queued_bytes_pause)
+        self.stage_reads() && (!self.is_open() || self.queued_bytes() <= workspace.limits.queued_bytes_pause)
     }
 
     fn stage_reads(&self) -> bool {
@@ -715,6 +790,11 @@ impl Connection {
         }
     }
 }
+
+/// A peer that began its request gets told why it is not heard (RFC 9110 §15.5.9).
+const HEAD_TOO_SLOW: &str = "The request head took too long to arrive.\n";
+/// The peer did its part in time (RFC 9110 §15.6.4).
+const DECISION_TOO_SLOW: &str = "The server took too long to decide about this request. Try again later.\n";
 
 fn without_words(code: CloseCode, cause: Cause) -> Closed {
     Closed { code, reason: String::new(), cause }

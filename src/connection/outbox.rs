@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
 /// Bytes that wait to be written, in order: small frames side by side in buffers of its own, large or shared
 /// payloads by reference.
@@ -115,17 +115,15 @@ impl Outbox {
         self.written = left;
     }
 
-    /// Takes out everything that waits, as owned segments, for a layer that transforms it.
-    pub fn drain_front(&mut self) -> Option<Bytes> {
-        let skip = std::mem::take(&mut self.written);
-        let segment = self.segments.pop_front()?;
-        let mut bytes = match segment {
-            Segment::Own(buf) => Bytes::from(buf),
-            Segment::Shared(bytes) => bytes,
-        };
-        bytes.advance(skip);
-        self.queued_bytes -= bytes.len();
-        Some(bytes)
+    /// Takes everything that waits in `newer` behind what waits here.
+    ///
+    /// # Panics
+    ///
+    /// If `newer` is written in part already.
+    pub fn append_all(&mut self, newer: &mut Self) {
+        assert_eq!(newer.written, 0, "what is newer cannot have been written before what is older");
+        self.queued_bytes += std::mem::take(&mut newer.queued_bytes);
+        self.segments.append(&mut newer.segments);
     }
 
     /// Drops all that waits.
@@ -216,16 +214,6 @@ mod tests {
             outbox.push_copy(b"again");
             assert_eq!(contents(&outbox), b"again");
         }
-    }
-
-    #[test]
-    fn draining_a_half_written_segment_gives_only_the_rest() {
-        let mut outbox = Outbox::default();
-        outbox.push_copy(b"abcdef");
-        outbox.advance(2);
-        assert_eq!(outbox.drain_front().as_deref(), Some(&b"cdef"[..]));
-        assert!(outbox.is_empty());
-        assert_eq!(outbox.drain_front(), None);
     }
 
     #[test]

@@ -88,6 +88,13 @@ impl Secure {
         Ok(())
     }
 
+    /// Gives memory back once everything is written: an idle session keeps none for ciphertext.
+    pub(super) fn release_if_idle(&mut self) {
+        if self.cipher.is_empty() && self.cipher.heap_bytes() > 0 {
+            self.cipher = Outbox::default();
+        }
+    }
+
     /// Says once that we send no more (close_notify).
     pub(super) fn close(&mut self) {
         if !self.close_notified {

@@ -5,6 +5,7 @@
 //! connection gets one write, its FIN, its close or another interest.
 
 mod accepting;
+mod settling;
 mod watching;
 
 use std::cell::RefCell;
@@ -13,21 +14,23 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::clock::Clock;
 use super::envelope::Envelope;
 use super::hot::{self, HotSlot, HotTable};
-use super::kernel::{self, BellFd, EpollSet, Interest, Read, Ready, Timer, Token, Written};
+use super::kernel::{self, BellFd, EpollSet, Interest, Read, Ready, Timer, Token};
 use super::listener::{self, Listener};
+use super::ring_write::{self, RingWrites};
 use super::runtime::{CoreRuntime, DriverChoice, Rung};
 use super::state::{Order, ShardOptions, State};
 use super::temperature::Thermostat;
-use crate::connection::{NextStep, Span, Tick};
+use crate::connection::{Span, Tick};
 use crate::handler::Handler;
 use crate::mesh::{Mailbox, Outside, Post};
 use accepting::Accepting;
+use settling::Gear;
 use watching::Watched;
 
 /// What a core is made of.
@@ -66,6 +69,8 @@ impl<H: Handler> Core<H> {
             clock: Clock::start(),
             thermostat: thermostat(runtime.rung, options.restless),
             rung: runtime.rung,
+            write_starts: Vec::new(),
+            gear: Gear::Direct,
             sockets: Vec::new(),
             listeners: options.listeners,
             accepting: Accepting::Open,
@@ -73,7 +78,7 @@ impl<H: Handler> Core<H> {
             mailbox: options.mailbox,
             buffer: vec![0; COLD_BUFFER_BYTES].into_boxed_slice(),
             ready: Vec::new(),
-            hot: HotTable::new(),
+            hot: HotTable::new(options.restless),
             waker: None,
             stopping: false,
             state: State::new(handler, options.shard, options.post, options.outside, Tick::default()),
@@ -97,8 +102,9 @@ impl<H: Handler> Core<H> {
         let shard = self.shard;
         self.runtime.block_on(async move {
             let set = monoio::net::TcpStream::from_std(listener::as_stream(set))?;
+            let mut writes = RingWrites::new(ring_write::write);
             while !shard.borrow().is_done() {
-                turn(&shard, &set).await?;
+                turn(&shard, &set, &mut writes).await?;
             }
             Ok(())
         })
@@ -106,12 +112,16 @@ impl<H: Handler> Core<H> {
 }
 
 /// Waits until something is ready in the set, settling meanwhile what hot connections touch.
-async fn turn<H: Handler>(shard: &Rc<RefCell<Shard<H>>>, set: &monoio::net::TcpStream) -> io::Result<()> {
+async fn turn<H: Handler>(
+    shard: &Rc<RefCell<Shard<H>>>,
+    set: &monoio::net::TcpStream,
+    writes: &mut RingWrites<impl Future<Output = ring_write::Done> + 'static>,
+) -> io::Result<()> {
     // `readable(true)` would hang on the epoll driver, where relaxed readiness is never cleared.
     let mut readable = pin!(set.readable(false));
     let outcome = poll_fn(|cx| {
         // The runtime polls this after all tasks that were woken have run: the end of a turn.
-        settle_all(shard);
+        settle_all(shard, writes, cx);
         let mut this = shard.borrow_mut();
         if this.is_done() {
             return Poll::Ready(Ok(()));
@@ -125,10 +135,27 @@ async fn turn<H: Handler>(shard: &Rc<RefCell<Shard<H>>>, set: &monoio::net::TcpS
     outcome
 }
 
-/// Gives every connection that was touched what it needs, and starts the tasks of those that became hot.
-fn settle_all<H: Handler>(shard: &Rc<RefCell<Shard<H>>>) {
+/// Takes note of what was written, gives every connection that was touched what it needs, and starts the tasks of
+/// those that became hot.
+fn settle_all<H: Handler>(
+    shard: &Rc<RefCell<Shard<H>>>,
+    writes: &mut RingWrites<impl Future<Output = ring_write::Done> + 'static>,
+    cx: &mut Context<'_>,
+) {
     let mut this = shard.borrow_mut();
+    writes.poll(cx, &mut |done| this.write_done(done), &mut |slow| {
+        let shard = shard.clone();
+        monoio::spawn(async move {
+            let done = slow.await;
+            shard.borrow_mut().slow_write_done(done);
+        });
+    });
     this.settle_touched();
+    let mut starts = std::mem::take(&mut this.write_starts);
+    for start in starts.drain(..) {
+        writes.start(start, cx, &mut |done| this.write_done(done));
+    }
+    this.write_starts = starts;
     while let Some(start) = this.hot.pop_start() {
         monoio::spawn(hot::run(shard.clone(), start));
     }
@@ -152,6 +179,10 @@ pub(super) struct Shard<H: Handler> {
     ready: Vec<Ready>,
     thermostat: Thermostat,
     rung: Rung,
+    /// Writes that leave through the ring at the end of this turn.
+    write_starts: Vec<ring_write::Start>,
+    /// How the writes of this turn leave.
+    gear: Gear,
     /// Wakes the core's loop when a hot connection touched something.
     waker: Option<Waker>,
     stopping: bool,
@@ -165,6 +196,8 @@ pub(super) struct Socket {
     watched: Watched,
     /// The kernel's buffer was full; nothing is written until the set says that there is room.
     blocked: bool,
+    /// A write is under way in the ring: nothing else may be written, and the socket must stay open.
+    writing: bool,
     /// Bytes that waited when it was last settled, as the gauge counts them.
     queued_noted: u32,
 }
@@ -192,8 +225,10 @@ impl<H: Handler> Shard<H> {
         Ok(())
     }
 
+    /// A task that is left holds the shard, and its receive the socket: neither would ever be let go.
     fn is_done(&self) -> bool {
-        self.stopping || (self.accepting == Accepting::Closed && self.state.core_ref().is_drained())
+        let drained = self.accepting == Accepting::Closed && self.state.core_ref().is_drained();
+        (self.stopping || drained) && self.hot.is_empty()
     }
 
     // ---- what happened -------------------------------------------------------------------------------------
@@ -272,7 +307,10 @@ impl<H: Handler> Shard<H> {
         for order in self.state.handle_mailbox(&mut self.mailbox) {
             match order {
                 Order::CloseListeners => self.close_listeners(),
-                Order::Stop => self.stopping = true,
+                Order::Stop => {
+                    self.stopping = true;
+                    self.hot.cancel_all();
+                }
             }
         }
     }
@@ -290,74 +328,17 @@ impl<H: Handler> Shard<H> {
         self.hot.sweep_if_due(now);
     }
 
-    // ---- the end of the turn -------------------------------------------------------------------------------
-
-    fn settle_touched(&mut self) {
-        self.state.core().catch_up();
-        while let Some(index) = self.state.pop_touched() {
-            self.settle(index);
-        }
-        self.arm_timer();
-    }
-
-    /// Writes, ends or watches one connection, as it needs.
-    fn settle(&mut self, index: u32) {
-        while let Some(step) = self.state.settle(index) {
-            match step {
-                NextStep::Wait => break,
-                NextStep::Write if self.sockets[index as usize].blocked => break,
-                NextStep::Write => self.write(index),
-                NextStep::Fin => {
-                    if let Some(fd) = &self.sockets[index as usize].fd {
-                        kernel::shutdown_write(fd.as_fd());
-                    }
-                    if let Some(connection) = self.state.core().connection_mut(index) {
-                        connection.fin_sent();
-                    }
-                }
-                NextStep::Close => return self.close(index),
-            }
-        }
-        self.note_queue(index);
-        self.update_interest(index);
-    }
-
-    /// Keeps the gauge of queued bytes: what waits for a socket that is full.
-    fn note_queue(&mut self, index: u32) {
-        let socket = &mut self.sockets[index as usize];
-        if socket.blocked || socket.queued_noted > 0 {
-            let queued = self.state.core().connection(index).map_or(0, |connection| connection.queued_bytes());
-            let queued = u32::try_from(queued).unwrap_or(u32::MAX);
-            let gauge = &self.state.core().metrics().queued_bytes;
-            gauge.add(queued.into());
-            gauge.sub(socket.queued_noted.into());
-            socket.queued_noted = queued;
-        }
-    }
-
-    fn write(&mut self, index: u32) {
-        let socket = &mut self.sockets[index as usize];
-        let (Some(fd), Some(connection)) = (&socket.fd, self.state.core().connection_mut(index)) else { return };
-        let Some(outbox) = connection.poll_transmit() else { return };
-        let written = kernel::write(fd.as_fd(), outbox);
-        let metrics = self.state.core().metrics();
-        metrics.writes_direct.add(1);
-        match written {
-            Written::All(len) => metrics.bytes_out.add(len as u64),
-            Written::Some(len) => {
-                metrics.bytes_out.add(len as u64);
-                socket.blocked = true;
-            }
-            Written::Broken => {
-                self.state.handle_reset(index);
-            }
-        }
-    }
-
     fn close(&mut self, index: u32) {
         if let Temperature::Hot(slot) = self.sockets[index as usize].temperature {
             // Its task holds a receive on the socket: that must come back first. The task then closes.
             self.hot.cancel(slot);
+            return;
+        }
+        if self.sockets[index as usize].writing {
+            // The peer takes nothing and its time is over: makes the write come back, which settles this again.
+            if let Some(fd) = &self.sockets[index as usize].fd {
+                kernel::shutdown_both(fd.as_fd());
+            }
             return;
         }
         // Closing takes it out of the set as well.
@@ -391,6 +372,9 @@ impl<H: Handler> Shard<H> {
 
     /// Takes a cold connection out of the set and gives it a task.
     fn promote(&mut self, index: u32, last_read_len: usize) {
+        if self.stopping {
+            return;
+        }
         // Never post a receive while the set may still report the same bytes.
         self.unwatch(index);
         let socket = &mut self.sockets[index as usize];

@@ -333,15 +333,15 @@ impl<H: Handler> State<H> {
         }
     }
 
-    /// Calls the handler for a connection that has a session. A connection whose handler panicked has none.
+    /// Calls the handler for a connection that has a session. It keeps it if the handler panics, to be told of its end.
     fn with_session(&mut self, index: u32, call: impl FnOnce(&mut H, &mut Conn<'_>, &mut H::Session)) {
         let Some(mut session) = self.sessions.get_mut(index as usize).and_then(Option::take) else { return };
         let id = self.core.id(index);
         let (handler, core) = (&mut self.handler, &mut self.core);
         let outcome = catch_unwind(AssertUnwindSafe(|| call(handler, &mut Conn::new(core, id), &mut session)));
-        match outcome {
-            Ok(()) => self.sessions[index as usize] = Some(session),
-            Err(_panic) => self.handle_panic(Some(id)),
+        self.sessions[index as usize] = Some(session);
+        if outcome.is_err() {
+            self.handle_panic(Some(id));
         }
     }
 

@@ -12,7 +12,7 @@ use super::super::slab::Slab;
 use super::super::wheel::Wheel;
 use super::Peers;
 use super::opening::DeferredHeads;
-use crate::connection::{Body, Broadcast, Connection, Limits, SendError, Tick, Workspace};
+use crate::connection::{Body, Broadcast, Connection, Limits, Outbox, SendError, Tick, Workspace};
 use crate::handler::{Congested, Overflow, Peer, Reach, Remote};
 use crate::http::{Cidr, Response};
 use crate::ids::ConnId;
@@ -150,9 +150,10 @@ impl CoreState {
     pub fn catch_up(&mut self) {
         self.post.catch_up();
         if !self.post.is_congested() {
+            let now = self.now;
             for index in std::mem::take(&mut self.held) {
                 if let Some(connection) = self.connection_mut(index) {
-                    connection.hold(false);
+                    connection.hold(false, now);
                     self.touch(index);
                 }
             }
@@ -161,10 +162,11 @@ impl CoreState {
 
     /// What this connection said went to other cores, and some have fallen behind: it waits until they caught up.
     pub(super) fn hold_if_congested(&mut self, index: u32) {
+        let now = self.now;
         if self.post.is_congested()
             && let Some(connection) = self.connection_mut(index)
         {
-            connection.hold(true);
+            connection.hold(true, now);
             self.held.push(index);
         }
     }
@@ -173,6 +175,18 @@ impl CoreState {
     pub(super) fn hold_if_nearly_full(&mut self, index: u32) {
         if self.post.is_nearly_full() {
             self.hold_if_congested(index);
+        }
+    }
+
+    /// How many connections are to be looked at at the end of the turn.
+    pub fn touched_count(&self) -> usize {
+        self.touched.len()
+    }
+
+    /// What was lent to be written comes back, written in whole or in part.
+    pub fn return_outbox(&mut self, index: u32, outbox: Box<Outbox>) {
+        if let Some(record) = self.slab.get_mut(index) {
+            record.connection.return_outbox(outbox, &mut self.workspace);
         }
     }
 
@@ -274,7 +288,8 @@ impl CoreState {
         Some(Connection::accepted(&self.workspace, self.now))
     }
 
-    pub(super) fn touch(&mut self, index: u32) {
+    /// Puts the connection on the list of what to look at at the end of the turn.
+    pub fn touch(&mut self, index: u32) {
         let Some(record) = self.slab.get_mut(index) else { return };
         if !record.touched {
             record.touched = true;
