@@ -172,7 +172,8 @@ fn a_drain_shortens_a_life_and_never_lengthens_it() {
 
 #[test]
 fn who_is_not_read_is_not_timed_out() {
-    let unread: [(fn(&mut End), fn(&mut End)); 2] = [
+    type Act = fn(&mut End);
+    let unread: [(Act, Act); 2] = [
         (|end| end.connection.pause(), |end| end.connection.resume(end.now)),
         (|end| end.connection.hold(true, end.now), |end| end.connection.hold(false, end.now)),
     ];
