@@ -193,7 +193,7 @@ impl Builder {
         self
     }
 
-    /// Connections over all cores. Default: as many as descriptors allow.
+    /// Connections over all cores; those beyond get status 503. Default: as many as descriptors allow.
     #[must_use]
     pub fn connections_max(mut self, max: usize) -> Self {
         self.connections_max = max;
@@ -302,6 +302,7 @@ impl Builder {
         };
         let (report, reports) = mpsc::channel();
         let mut threads = Vec::new();
+        let mut failure = None;
         let parts = mesh.cores.into_iter().zip(listeners).zip(bells).enumerate();
         for (index, (((post, mailbox), listeners), bell)) in parts {
             let options = CoreOptions {
@@ -327,26 +328,32 @@ impl Builder {
             let (handler, report, core) = (handler.clone(), report.clone(), cores[index]);
             let thread = thread::Builder::new()
                 .name(format!("corewire-{core}"))
-                .spawn(move || run_core(index, core, &*handler, options, report))
-                .map_err(|error| broken(core, error))?;
-            threads.push(thread);
+                .spawn(move || run_core(index, core, &*handler, options, report));
+            match thread {
+                Ok(thread) => threads.push(thread),
+                Err(error) => failure = failure.or(Some(broken(core, error))),
+            }
         }
         drop(report);
-        let mut rungs = vec![Rung::Epoll; cores.len()];
+        let mut rungs = vec![None; cores.len()];
         let mut refusal = None;
         for (index, outcome) in reports {
             match outcome {
                 Ok((rung, refused)) => {
-                    rungs[index] = rung;
+                    rungs[index] = Some(rung);
                     refusal = refusal.or(refused);
                 }
-                Err(error) => {
-                    handle.tell_all(|| Envelope::Stop);
-                    return Err(broken(cores[index], error));
-                }
+                Err(error) => failure = failure.or(Some(broken(cores[index], error))),
             }
         }
-        Ok((handle, threads, rungs, refusal))
+        if let Some(silent) = rungs.iter().position(Option::is_none) {
+            let panicked = || broken(cores[silent], io::Error::other("its handler could not be made: it panicked"));
+            handle.tell_all(|| Envelope::Stop);
+            // So that their listeners are gone when this returns. What their end was like says nothing more.
+            threads.into_iter().for_each(|thread| drop(thread.join()));
+            return Err(failure.unwrap_or_else(panicked));
+        }
+        Ok((handle, threads, rungs.into_iter().flatten().collect(), refusal))
     }
 }
 
@@ -412,9 +419,10 @@ impl Running {
     /// # Errors
     ///
     /// If a core's thread had broken.
-    pub fn drain(self) -> Result<(), StartError> {
+    pub fn drain(mut self) -> Result<(), StartError> {
         self.handle.tell_all(|| Envelope::NotReady);
         thread::sleep(self.handle.drain_delay);
+        self.unbind();
         self.handle.tell_all(|| Envelope::CloseListeners);
         let within = self.handle.drain_time;
         self.handle.tell_all(|| Envelope::Drain(within));
@@ -426,7 +434,8 @@ impl Running {
     /// # Errors
     ///
     /// If a core's thread had broken.
-    pub fn stop(self) -> Result<(), StartError> {
+    pub fn stop(mut self) -> Result<(), StartError> {
+        self.unbind();
         self.handle.tell_all(|| Envelope::Stop);
         self.wait()
     }
@@ -436,16 +445,21 @@ impl Running {
     /// # Errors
     ///
     /// If a core's thread broke.
-    pub fn wait(self) -> Result<(), StartError> {
+    pub fn wait(mut self) -> Result<(), StartError> {
         let mut outcome = Ok(());
-        for (core, thread) in self.threads.into_iter().enumerate() {
+        for (core, thread) in self.threads.drain(..).enumerate() {
             let ended = thread.join().unwrap_or_else(|_| Err(io::Error::other("its thread panicked")));
             if let Err(error) = ended {
                 outcome = Err(StartError::Thread { core, error });
             }
         }
-        self.addrs.iter().for_each(shard::unbind);
+        self.unbind();
         outcome
+    }
+
+    /// Once, and while we still listen: as soon as nobody does, the path may be another server's.
+    fn unbind(&mut self) {
+        self.addrs.drain(..).for_each(|addr| shard::unbind(&addr));
     }
 }
 

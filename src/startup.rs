@@ -43,9 +43,12 @@ pub(crate) fn serve(config: &Config, cores: &[usize]) -> Result<(), Failure> {
         Command::Broadcast => builder.start(|_| Broadcast),
     }?;
     let source = Arc::new(Source::new(&running, cores));
-    let control = match config.admin {
-        Some(addr) => Some(start_control(addr, &source)?),
-        None => None,
+    let control = match config.admin.map(|addr| start_control(addr, &source)).transpose() {
+        Ok(control) => control,
+        Err(error) => {
+            running.stop()?;
+            return Err(error.into());
+        }
     };
     announce(config, &running, cores, control.as_ref());
     let signal = signals.forever().next();
@@ -55,7 +58,7 @@ pub(crate) fn serve(config: &Config, cores: &[usize]) -> Result<(), Failure> {
     std::thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
             tracing::warn!(signal, "a second signal: ending at once");
-            std::process::exit(EXIT_SECOND_SIGNAL);
+            std::process::exit(EXIT_SIGNALLED + signal);
         }
     });
     let drained = running.drain();
@@ -192,5 +195,5 @@ impl ControlSource for Source {
 const RESTLESS: &str = "COREWIRE_TEST_RESTLESS";
 /// Descriptors that the server needs for itself.
 const DESCRIPTORS_BESIDE: u64 = 64;
-/// As a shell reports a process that SIGTERM ended.
-const EXIT_SECOND_SIGNAL: i32 = 143;
+/// To this a shell adds the number of the signal that ended a process: 143 for SIGTERM.
+const EXIT_SIGNALLED: i32 = 128;

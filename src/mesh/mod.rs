@@ -178,6 +178,11 @@ impl<T> Mailbox<T> {
         self.bell.answer();
     }
 
+    /// Makes the core take another turn: it did not empty the mailbox.
+    pub fn ring_again(&self) {
+        self.bell.ring();
+    }
+
     /// The next envelope: other cores' in turn, then other threads'.
     pub fn take(&mut self) -> Option<T> {
         // One ring after the other and not round-robin: each is bounded and the caller empties all of them.

@@ -4,6 +4,7 @@
 //!
 //! - `driver`: the core's loop: waits, hands out what happened, settles what was touched at the end of the turn;
 //! - `hot`: the task of a connection with a receive posted in the ring;
+//! - `paged`, `slab`, `wheel`, `temperature`: what `state` and `driver` keep per connection;
 //! - `buffers`: what hot connections receive into;
 //! - `ring_write`: writes that leave through the ring, many in one call; `view`: what it and `hot` see of a socket;
 //! - `kernel`: the system calls;
@@ -17,6 +18,7 @@ mod envelope;
 mod hot;
 mod kernel;
 mod listener;
+mod paged;
 mod ring_write;
 mod runtime;
 mod slab;

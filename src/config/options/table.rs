@@ -138,7 +138,8 @@ pub static OPTIONS: &[OptionSpec] = &[
         accepts: Accepts::Count(1..=1_000_000_000, Some("no limit")),
         default: Fallback::Value("0"),
         help: "Most connections at a time, over all cores; those beyond get status 503",
-        more: "Example: --max-connections 10k (10,000). The process's limit of open files (ulimit -n) holds besides.",
+        more: "Example: --max-connections 10k (10,000). Over TLS, and when very many come at once, they are closed without \
+               an answer. The process's limit of open files (ulimit -n) holds besides.",
         set: |draft, input| {
             let count = usize::try_from(input.count()?).map_err(|_| "it is too large".to_owned())?;
             draft.config.max_connections = (count > 0).then_some(count);

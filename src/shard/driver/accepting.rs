@@ -63,11 +63,10 @@ impl<H: Handler> Shard<H> {
     }
 
     fn adopt(&mut self, index: u32, fd: OwnedFd) {
-        let place = index as usize;
-        if self.sockets.len() <= place {
-            self.sockets.resize_with(place + 1, Socket::default);
+        if self.sockets.capacity() <= index as usize {
+            self.sockets.grow(Socket::default);
         }
-        self.sockets[place] = Socket { fd: Some(fd), ..Socket::default() };
+        self.sockets[index] = Socket { fd: Some(fd), ..Socket::default() };
         self.set_interest(index, Interest { input: true, output: false });
     }
 
@@ -81,7 +80,11 @@ impl<H: Handler> Shard<H> {
         } else {
             "raise fs.file-max, or give the machine more memory"
         };
-        tracing::warn!(error = %errno, mend, "accepting pauses until a connection ends, at most {ACCEPT_PAUSE:?}");
+        let now = self.clock.now();
+        if now >= self.next_complaint {
+            self.next_complaint = now.after(COMPLAINT_INTERVAL);
+            tracing::warn!(error = %errno, mend, "accepting pauses until a connection ends, at most {ACCEPT_PAUSE:?}");
+        }
         for listener in &self.listeners {
             let _ = self.epoll.delete(listener);
         }
@@ -110,5 +113,7 @@ impl<H: Handler> Shard<H> {
 
 /// Accepts in a row before others get their turn.
 const ACCEPTS_PER_TURN: usize = 64;
+/// Under churn at the limit there are many pauses; one line tells of them, the metric counts them.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 /// Longest pause after descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);

@@ -22,6 +22,7 @@ use super::envelope::Envelope;
 use super::hot::{self, HotSlot, HotTable};
 use super::kernel::{self, BellFd, EpollSet, Interest, Read, Ready, Timer, Token};
 use super::listener::{self, Listener};
+use super::paged::Paged;
 use super::ring_write::{self, RingWrites};
 use super::runtime::{CoreRuntime, DriverChoice, Rung};
 use super::state::{Order, ShardOptions, State};
@@ -71,9 +72,10 @@ impl<H: Handler> Core<H> {
             rung: runtime.rung,
             write_starts: Vec::new(),
             gear: Gear::Direct,
-            sockets: Vec::new(),
+            sockets: Paged::default(),
             listeners: options.listeners,
             accepting: Accepting::Open,
+            next_complaint: Tick::default(),
             bell: options.bell,
             mailbox: options.mailbox,
             buffer: vec![0; COLD_BUFFER_BYTES].into_boxed_slice(),
@@ -166,12 +168,14 @@ pub(super) struct Shard<H: Handler> {
     pub(super) state: State<H>,
     pub(super) hot: HotTable,
     pub(super) clock: Clock,
-    sockets: Vec<Socket>,
+    sockets: Paged<Socket>,
     epoll: EpollSet,
     timer: Timer,
     armed_at: Tick,
     listeners: Vec<Listener>,
     accepting: Accepting,
+    /// When running out of descriptors may be logged again.
+    next_complaint: Tick,
     bell: BellFd,
     mailbox: Mailbox<Envelope>,
     /// What every cold connection is read into.
@@ -263,7 +267,7 @@ impl<H: Handler> Shard<H> {
         if ready.output {
             self.handle_room(index);
         }
-        let cold = self.sockets[index as usize].temperature == Temperature::Cold;
+        let cold = self.sockets[index].temperature == Temperature::Cold;
         if ready.input && cold {
             self.read_cold(index);
         } else if ready.broken && cold {
@@ -275,7 +279,7 @@ impl<H: Handler> Shard<H> {
     }
 
     fn read_cold(&mut self, index: u32) {
-        let Some(fd) = &self.sockets[index as usize].fd else { return };
+        let Some(fd) = &self.sockets[index].fd else { return };
         match kernel::read(fd.as_fd(), &mut self.buffer) {
             Read::Bytes(len) => {
                 self.state.handle_input(index, &mut self.buffer[..len]);
@@ -292,11 +296,11 @@ impl<H: Handler> Shard<H> {
 
     /// The socket has room again.
     fn handle_room(&mut self, index: u32) {
-        let socket = &mut self.sockets[index as usize];
+        let socket = &mut self.sockets[index];
         if std::mem::take(&mut socket.blocked) {
             self.state.core().progress(index);
             self.settle(index);
-            if !self.sockets[index as usize].blocked {
+            if !self.sockets[index].blocked {
                 self.state.handle_writable(index);
             }
         }
@@ -329,20 +333,20 @@ impl<H: Handler> Shard<H> {
     }
 
     fn close(&mut self, index: u32) {
-        if let Temperature::Hot(slot) = self.sockets[index as usize].temperature {
+        if let Temperature::Hot(slot) = self.sockets[index].temperature {
             // Its task holds a receive on the socket: that must come back first. The task then closes.
             self.hot.cancel(slot);
             return;
         }
-        if self.sockets[index as usize].writing {
+        if self.sockets[index].writing {
             // The peer takes nothing and its time is over: makes the write come back, which settles this again.
-            if let Some(fd) = &self.sockets[index as usize].fd {
+            if let Some(fd) = &self.sockets[index].fd {
                 kernel::shutdown_both(fd.as_fd());
             }
             return;
         }
         // Closing takes it out of the set as well.
-        let socket = std::mem::take(&mut self.sockets[index as usize]);
+        let socket = std::mem::take(&mut self.sockets[index]);
         self.state.core().metrics().queued_bytes.sub(socket.queued_noted.into());
         self.state.release(index);
         if let Accepting::Paused { .. } = self.accepting {
@@ -377,7 +381,7 @@ impl<H: Handler> Shard<H> {
         }
         // Never post a receive while the set may still report the same bytes.
         self.unwatch(index);
-        let socket = &mut self.sockets[index as usize];
+        let socket = &mut self.sockets[index];
         let Some(fd) = &socket.fd else { return };
         let generation = self.state.core().generation(index);
         let slot = self.hot.insert(index, generation, fd.as_fd(), last_read_len, self.clock.now());
@@ -389,7 +393,7 @@ impl<H: Handler> Shard<H> {
 
     /// A hot connection's task has ended and let go of the socket.
     pub(super) fn demote(&mut self, index: u32) {
-        self.sockets[index as usize].temperature = Temperature::Cold;
+        self.sockets[index].temperature = Temperature::Cold;
         let metrics = self.state.core().metrics();
         metrics.demotions.add(1);
         metrics.connections_hot.sub(1);

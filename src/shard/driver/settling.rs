@@ -38,12 +38,12 @@ impl<H: Handler> Shard<H> {
             match step {
                 NextStep::Wait => break,
                 // The end of the write that is under way settles it again.
-                NextStep::Write | NextStep::Fin if self.sockets[index as usize].writing => break,
-                NextStep::Write if self.sockets[index as usize].blocked => break,
+                NextStep::Write | NextStep::Fin if self.sockets[index].writing => break,
+                NextStep::Write if self.sockets[index].blocked => break,
                 NextStep::Write if self.gear == Gear::Ring && self.lend(index) => break,
                 NextStep::Write => self.write(index),
                 NextStep::Fin => {
-                    if let Some(fd) = &self.sockets[index as usize].fd {
+                    if let Some(fd) = &self.sockets[index].fd {
                         kernel::shutdown_write(fd.as_fd());
                     }
                     if let Some(connection) = self.state.core().connection_mut(index) {
@@ -59,7 +59,7 @@ impl<H: Handler> Shard<H> {
 
     /// Keeps the gauge of queued bytes: what waits for a socket that is full.
     fn note_queue(&mut self, index: u32) {
-        let socket = &mut self.sockets[index as usize];
+        let socket = &mut self.sockets[index];
         if socket.blocked || socket.queued_noted > 0 {
             let queued = self.state.core().connection(index).map_or(0, |connection| connection.queued_bytes());
             let queued = u32::try_from(queued).unwrap_or(u32::MAX);
@@ -72,7 +72,7 @@ impl<H: Handler> Shard<H> {
 
     /// Hands what is to be written to the ring, if it is a small write.
     fn lend(&mut self, index: u32) -> bool {
-        let socket = &mut self.sockets[index as usize];
+        let socket = &mut self.sockets[index];
         let (Some(fd), Some(connection)) = (&socket.fd, self.state.core().connection_mut(index)) else { return false };
         let Some(outbox) = connection.lend_outbox(RING_WRITE_BYTES_MAX) else { return false };
         let kept = match socket.temperature {
@@ -88,7 +88,7 @@ impl<H: Handler> Shard<H> {
     /// A write through the ring has come back.
     pub(super) fn write_done(&mut self, done: ring_write::Done) {
         let ring_write::Done { index, view, mut outbox, result } = done;
-        let socket = &mut self.sockets[index as usize];
+        let socket = &mut self.sockets[index];
         socket.writing = false;
         match socket.temperature {
             Temperature::Hot(slot) => self.hot.give_writer(slot, view),
@@ -122,7 +122,7 @@ impl<H: Handler> Shard<H> {
     }
 
     fn write(&mut self, index: u32) {
-        let socket = &mut self.sockets[index as usize];
+        let socket = &mut self.sockets[index];
         let (Some(fd), Some(connection)) = (&socket.fd, self.state.core().connection_mut(index)) else { return };
         let Some(outbox) = connection.poll_transmit() else { return };
         let written = kernel::write(fd.as_fd(), outbox);

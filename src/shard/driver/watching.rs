@@ -17,7 +17,7 @@ impl<H: Handler> Shard<H> {
     /// Watches for what the connection can use now.
     pub(super) fn update_interest(&mut self, index: u32) {
         let wants_input = self.state.core().wants_input(index);
-        let Some(socket) = self.sockets.get(index as usize).filter(|socket| socket.fd.is_some()) else { return };
+        let Some(socket) = self.sockets.get(index).filter(|socket| socket.fd.is_some()) else { return };
         let output = socket.blocked;
         match socket.temperature {
             Temperature::Cold => self.set_interest(index, Interest { input: wants_input, output }),
@@ -29,7 +29,7 @@ impl<H: Handler> Shard<H> {
 
     pub(super) fn set_interest(&mut self, index: u32, interest: Interest) {
         let token = Token::Connection { index, generation: self.state.core().generation(index) };
-        let socket = &mut self.sockets[index as usize];
+        let socket = &mut self.sockets[index];
         let Some(fd) = &socket.fd else { return };
         let result = match socket.watched {
             Watched::For(watched) if watched == interest => return,
@@ -47,7 +47,7 @@ impl<H: Handler> Shard<H> {
     }
 
     pub(super) fn unwatch(&mut self, index: u32) {
-        let socket = &mut self.sockets[index as usize];
+        let socket = &mut self.sockets[index];
         if let (Watched::For(_), Some(fd)) = (socket.watched, &socket.fd) {
             let _ = self.epoll.delete(fd);
             socket.watched = Watched::Nothing;

@@ -17,6 +17,7 @@ use std::time::Duration;
 pub use reach::{CoreState, ShardOptions};
 
 use super::envelope::Envelope;
+use super::paged::Paged;
 use super::temperature::{ColdRead, Thermostat};
 use crate::connection::{Cause, Closed, Event, Input, NextStep, Tick};
 use crate::handler::{Conn, Core, Handler, Peer, Told};
@@ -29,8 +30,8 @@ use crate::protocol::{Message, MessageKind};
 /// One core: its handler, and everything the handler can reach.
 pub struct State<H: Handler> {
     handler: H,
-    /// By index. A box, so that a core whose handler remembers nothing pays 8 bytes per connection at most.
-    sessions: Vec<Option<Box<H::Session>>>,
+    /// By index; one byte each if the handler remembers nothing.
+    sessions: Paged<Option<H::Session>>,
     core: CoreState,
     due: Vec<u32>,
     tick_every: Option<Duration>,
@@ -47,7 +48,7 @@ impl<H: Handler> State<H> {
         let tick_every = handler.tick_interval();
         Self {
             handler,
-            sessions: Vec::new(),
+            sessions: Paged::default(),
             core: CoreState::new(options, post, outside, overflow, now),
             due: Vec::new(),
             tick_every,
@@ -75,8 +76,8 @@ impl<H: Handler> State<H> {
     /// A socket was accepted. `None`: no room, close it.
     pub fn handle_accept(&mut self, peer: Peer) -> Option<u32> {
         let index = self.core.insert(peer)?;
-        if self.sessions.len() <= index as usize {
-            self.sessions.resize_with(index as usize + 1, || None);
+        if self.sessions.capacity() <= index as usize {
+            self.sessions.grow(|| None);
         }
         Some(index)
     }
@@ -174,7 +175,12 @@ impl<H: Handler> State<H> {
     pub fn handle_mailbox(&mut self, mailbox: &mut Mailbox<Envelope>) -> Vec<Order> {
         mailbox.answer_bell();
         let mut orders = Vec::new();
-        while let Some(envelope) = mailbox.take() {
+        for taken in 0.. {
+            if taken == ENVELOPES_PER_TURN {
+                mailbox.ring_again();
+                break;
+            }
+            let Some(envelope) = mailbox.take() else { break };
             self.core.metrics.mesh_received.add(1);
             match envelope {
                 Envelope::Broadcast { kind, payload } => {
@@ -233,7 +239,7 @@ impl<H: Handler> State<H> {
     /// Takes a connection out whose socket is closed.
     pub fn release(&mut self, index: u32) {
         self.core.remove(index);
-        if let Some(session) = self.sessions.get_mut(index as usize) {
+        if let Some(session) = self.sessions.get_mut(index) {
             *session = None;
         }
     }
@@ -328,18 +334,17 @@ impl<H: Handler> State<H> {
             tracing::debug!(%violation, code = closed.code.0, "a peer broke a rule");
         }
         let id = self.core.id(index);
-        if let Some(session) = self.sessions[index as usize].take() {
-            self.guard(|handler, core| handler.close(core, id, *session, closed));
+        if let Some(session) = self.sessions[index].take() {
+            self.guard(|handler, core| handler.close(core, id, session, closed));
         }
     }
 
     /// Calls the handler for a connection that has a session. It keeps it if the handler panics, to be told of its end.
     fn with_session(&mut self, index: u32, call: impl FnOnce(&mut H, &mut Conn<'_>, &mut H::Session)) {
-        let Some(mut session) = self.sessions.get_mut(index as usize).and_then(Option::take) else { return };
+        let Some(session) = self.sessions.get_mut(index).and_then(Option::as_mut) else { return };
         let id = self.core.id(index);
         let (handler, core) = (&mut self.handler, &mut self.core);
-        let outcome = catch_unwind(AssertUnwindSafe(|| call(handler, &mut Conn::new(core, id), &mut session)));
-        self.sessions[index as usize] = Some(session);
+        let outcome = catch_unwind(AssertUnwindSafe(|| call(handler, &mut Conn::new(core, id), session)));
         if outcome.is_err() {
             self.handle_panic(Some(id));
         }
@@ -369,6 +374,9 @@ impl<H: Handler> State<H> {
         }
     }
 }
+
+/// Envelopes taken before connections get their turn again: other cores could fill a ring as fast as it empties.
+const ENVELOPES_PER_TURN: usize = 4096;
 
 /// What only the driver can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -26,6 +26,9 @@ impl<H: Handler> State<H> {
         let Some(bytes) = self.core.deferred.remove(&index) else { return };
         self.with_head(&bytes, |state, head| {
             let Ok(upgrade) = handshake::check_upgrade(head) else { return };
+            if state.core.draining {
+                return state.refuse_draining(index);
+            }
             let decision = match answer {
                 Some(answer) => state.ask(index, head, Some(&upgrade), |handler, conn, request| {
                     handler.upgrade_deferred(conn, request, answer)
@@ -70,8 +73,7 @@ impl<H: Handler> State<H> {
             }
         };
         if self.core.draining {
-            self.core.metrics.refused_draining.add(1);
-            return self.respond(index, &Response::text(503, "This server is shutting down.\n"));
+            return self.refuse_draining(index);
         }
         if !self.core.origin.allows(upgrade.origin(), head.host()) {
             self.core.metrics.refused_origin.add(1);
@@ -131,13 +133,19 @@ impl<H: Handler> State<H> {
         self.core.peers.remove(&index);
         self.core.metrics.connections_handshaking.sub(1);
         self.core.metrics.connections_open.add(1);
-        self.sessions[index as usize] = Some(Box::new(session));
+        self.sessions[index] = Some(session);
         self.with_session(index, |handler, conn, session| handler.open(conn, session));
     }
 
     fn refuse(&mut self, index: u32, response: &Response) {
         self.core.metrics.refused_handler.add(1);
         self.respond(index, response);
+    }
+
+    /// It would have to leave at once, and nothing would make it.
+    fn refuse_draining(&mut self, index: u32) {
+        self.core.metrics.refused_draining.add(1);
+        self.respond(index, &Response::text(503, "This server is shutting down.\n"));
     }
 
     fn respond(&mut self, index: u32, response: &Response) {
