@@ -32,25 +32,15 @@
 //! - **Calls do not nest.** Sending to a connection or closing it calls no other method before this one has returned.
 //! - **Cores share nothing.** What another core's handler must know goes there by [`Core::cast`].
 //!
-//! Work on another thread:
-//!
 //! ```
-//! # use corewire::handler::{Accept, Conn, Handler, Request, Upgrade};
-//! # use corewire::protocol::{Message, MessageKind};
-//! # struct Slow;
-//! # impl Handler for Slow {
-//! #     type Session = ();
-//! #     fn upgrade(&mut self, _: &mut Conn<'_>, _: &Request<'_>) -> Upgrade<()> {
-//! #         Upgrade::Accept(Accept::new(()))
-//! #     }
-//! fn message(&mut self, conn: &mut Conn<'_>, _: &mut (), message: Message<'_>) {
+//! # use corewire::{handler::Conn, protocol::{Message, MessageKind}};
+//! fn ask_another_thread(conn: &Conn<'_>, message: Message<'_>) {
 //!     let (handle, question) = (conn.handle(), message.into_bytes());
 //!     std::thread::spawn(move || {
 //!         let answer = question; // Something that takes time. A pool of threads would be better than one each.
 //!         handle.send(MessageKind::Binary, answer).ok();
 //!     });
 //! }
-//! # }
 //! ```
 //!
 //! Knows no shards and no sockets: what it reaches stands behind a trait that the shard implements.
