@@ -390,7 +390,7 @@ impl Connection {
                 Some(Event::Closed(without_words(CloseCode::GOING_AWAY, Cause::Idle)))
             }
             Due::Retire => {
-                self.close(CloseCode::GOING_AWAY, "lifetime", workspace, now);
+                self.close(CloseCode::GOING_AWAY, "going away", workspace, now);
                 None
             }
             Due::CloseTimeout => {

@@ -155,7 +155,7 @@ fn a_life_ends_at_most_a_tenth_early() {
     let mut end = End::open(Role::Server, limits, None);
     let at = end.due_at().expect("a life");
     assert_due(&mut end, at, "");
-    assert_eq!(end.said(), "close 1001 'lifetime'");
+    assert_eq!(end.said(), "close 1001 'going away'");
     assert_due(&mut end, at + CLOSE, "closed 1001 '' by local");
 }
 
@@ -165,7 +165,7 @@ fn a_drain_shortens_a_life_and_never_lengthens_it() {
     end.connection.retire_by(Tick(START.0 + 50));
     end.connection.retire_by(Tick(START.0 + 80));
     assert_due(&mut end, 50, "");
-    assert_eq!(end.said(), "close 1001 'lifetime'");
+    assert_eq!(end.said(), "close 1001 'going away'");
     end.connection.retire_by(Tick(START.0 + 51));
     assert_due(&mut end, 50 + CLOSE, "closed 1001 '' by local");
 }
