@@ -15,7 +15,7 @@ use common::{
 };
 use corewire::builtin::Echo;
 use corewire::connection::Limits;
-use corewire::handler::{Accept, Conn, Handler, Request, Upgrade};
+use corewire::handler::{Accept, Conn, ConnHandle, Handler, Request, Upgrade};
 use corewire::protocol::Message;
 use corewire::protocol::close::CloseCode;
 use corewire::server::ListenAddr;
@@ -193,6 +193,58 @@ fn close_notify_ends_a_connection_and_is_answered() {
         }
         until("both are over", || server.sum(|metrics| &metrics.closes_abnormal) == 2);
         server.wait_until_empty();
+    }
+}
+
+/// Pauses at each message until the test has resumed it.
+struct Stepwise(std::sync::mpsc::Sender<ConnHandle>);
+
+impl Handler for Stepwise {
+    type Session = ();
+
+    fn upgrade(&mut self, _: &mut Conn<'_>, _: &Request<'_>) -> Upgrade<()> {
+        Upgrade::Accept(Accept::new(()))
+    }
+
+    fn message(&mut self, conn: &mut Conn<'_>, _: &mut (), message: Message<'_>) {
+        conn.pause();
+        conn.reply(message).expect("there is room");
+        self.0.send(conn.handle()).expect("the test waits");
+    }
+}
+
+/// What was sent before the end is answered, however long the application takes over each message.
+#[test]
+fn an_end_waits_behind_the_messages_that_a_pause_holds_back() {
+    for variant in VARIANTS {
+        for secure in [false, true] {
+            let pki = Pki::new();
+            let (sender, paused) = std::sync::mpsc::channel();
+            let sender = std::sync::Mutex::new(sender);
+            let server = serve(
+                variant,
+                |builder| if secure { builder.tls(pki.server(false)) } else { builder },
+                move |_| Stepwise(sender.lock().expect("no panic while it was held").clone()),
+            );
+            let mut client =
+                if secure { open(&server, &pki.client(&[&TLS13], false)) } else { Client::open(server.addr) };
+            let wire: Vec<u8> = (0..5).flat_map(|n| frame(TEXT, format!("{n}").as_bytes())).collect();
+            client.send_raw(&wire);
+            if let Socket::Tls(stream) = &mut client.socket {
+                stream.conn.send_close_notify();
+                stream.flush().expect("it is written");
+            }
+            client.fin();
+            for n in 0..5 {
+                let told = paused.recv_timeout(common::PATIENCE);
+                let handle = told.unwrap_or_else(|_| panic!("message {n}, secure: {secure}"));
+                assert_eq!(client.text(), format!("{n}"), "secure: {secure}");
+                handle.resume().expect("there is room");
+            }
+            client.end();
+            drop(client);
+            server.wait_until_empty();
+        }
     }
 }
 

@@ -257,6 +257,18 @@ impl Connection {
         (!waiting.is_empty()).then(|| std::mem::take(waiting))
     }
 
+    /// Whether an end that a pause left behind is due: call [`Connection::handle_eof`] then. To be asked when there is
+    /// no [waiting input](Connection::take_waiting) any more.
+    pub fn take_waiting_end(&mut self) -> bool {
+        #[cfg(feature = "tls")]
+        if self.stage_reads()
+            && let Some(secure) = self.secure_mut()
+        {
+            return std::mem::take(&mut secure.end_waits);
+        }
+        false
+    }
+
     /// Whether what is read must go through [`Connection::decrypt`].
     pub fn is_secure(&self) -> bool {
         #[cfg(feature = "tls")]
@@ -273,7 +285,7 @@ impl Connection {
     /// [`Connection::poll_event`] and then call [`Connection::handle_eof`].
     #[cfg(feature = "tls")]
     pub fn decrypt(&mut self, arrived: &mut [u8], plaintext: &mut Vec<u8>) -> Result<Opened, crate::tls::TlsError> {
-        let Some(secure) = self.extra.as_mut().and_then(|extra| extra.secure.as_mut()) else {
+        let Some(secure) = self.secure_mut() else {
             plaintext.extend_from_slice(arrived);
             return Ok(Opened { peer_closed: false });
         };
@@ -290,6 +302,19 @@ impl Connection {
             ending.fin_heard = true;
         }
         event
+    }
+
+    /// The peer said under TLS that it sends no more ([`Opened::peer_closed`]). While reading is paused the end waits
+    /// behind what came before it; see [`Connection::take_waiting_end`].
+    #[cfg(feature = "tls")]
+    pub fn handle_close_notify(&mut self, workspace: &Workspace, now: Tick) -> Option<Event<'static>> {
+        if self.stage_reads() {
+            return self.handle_eof(workspace, now);
+        }
+        if let Some(secure) = self.secure_mut() {
+            secure.end_waits = true;
+        }
+        None
     }
 
     /// The transport is broken: nothing can be written any more either.
@@ -710,6 +735,11 @@ impl Connection {
     #[cfg(feature = "tls")]
     fn secure(&self) -> Option<&Secure> {
         self.extra.as_ref()?.secure.as_deref()
+    }
+
+    #[cfg(feature = "tls")]
+    fn secure_mut(&mut self) -> Option<&mut Secure> {
+        self.extra.as_mut()?.secure.as_deref_mut()
     }
 
     fn outbox_mut(&mut self, workspace: &mut Workspace) -> &mut Outbox {

@@ -104,7 +104,7 @@ impl<H: Handler> State<H> {
             self.feed(index, Input::new(&mut plaintext));
         }
         match opened {
-            Ok(opened) if opened.peer_closed => self.handle_eof(index),
+            Ok(opened) if opened.peer_closed => self.handle_close_notify(index),
             Ok(_) => {}
             Err(error) => {
                 if was_opening {
@@ -116,6 +116,14 @@ impl<H: Handler> State<H> {
             }
         }
         self.core.plaintext = plaintext;
+    }
+
+    #[cfg(feature = "tls")]
+    fn handle_close_notify(&mut self, index: u32) {
+        let (workspace, now) = (&mut self.core.workspace, self.core.now);
+        let record = self.core.slab.get_mut(index);
+        let event = record.and_then(|record| record.connection.handle_close_notify(workspace, now));
+        self.after(index, event);
     }
 
     #[cfg(not(feature = "tls"))]
@@ -278,7 +286,12 @@ impl<H: Handler> State<H> {
     /// Gives a connection that reads again what a pause had left behind.
     fn resume_waiting(&mut self, index: u32) {
         while let Some(record) = self.core.slab.get_mut(index) {
-            let Some(mut waiting) = record.connection.take_waiting() else { return };
+            let Some(mut waiting) = record.connection.take_waiting() else {
+                if record.connection.take_waiting_end() {
+                    self.handle_eof(index);
+                }
+                return;
+            };
             self.feed(index, Input::new(&mut waiting));
         }
     }
