@@ -255,8 +255,9 @@ impl<H: Handler> Shard<H> {
             self.read_cold(index);
         } else if ready.broken && cold {
             self.state.handle_reset(index);
-        } else if ready.broken {
-            // The receive that is posted tells the same.
+        } else if ready.ended {
+            // If it is hot, the receive that is posted tells the same. If it is cold and not read at present, its
+            // last words wait until it is, and are watched for again then; until then it would be ready for ever.
             self.unwatch(index);
         }
     }

@@ -627,6 +627,10 @@ impl Journal {
         self.0.lock().expect("no panic while it was held").clone()
     }
 
+    pub fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().expect("no panic while it was held"))
+    }
+
     pub fn count(&self, what: &str) -> usize {
         self.all().iter().filter(|noted| *noted == what).count()
     }
