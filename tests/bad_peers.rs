@@ -1,6 +1,7 @@
 //! Peers that break rules, flood, stall or vanish: each gets what it deserves, and nobody else notices.
 
 #![cfg(feature = "cli")]
+#![expect(clippy::print_stderr, reason = "the figures that a limit is compared with are shown beside a failure")]
 
 mod common;
 
