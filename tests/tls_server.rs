@@ -297,8 +297,7 @@ fn who_speaks_no_tls_is_turned_away_and_counted() {
         let garbage = noise(3000, &mut random);
         let truncated = [0x16, 0x03, 0x01, 0x02, 0x00, 0x01];
         for (name, bytes) in [
-            ("HTTP", request("/", "").as_bytes()),
-            ("garbage", &garbage),
+            ("garbage", &garbage[..]),
             ("a ClientHello of nothing", &[0x16, 0x03, 0x01, 0x00, 0x04, 0x01, 0x00, 0x00, 0x00]),
         ] {
             let before = server.sum(|metrics| &metrics.refused_tls);
@@ -307,6 +306,12 @@ fn who_speaks_no_tls_is_turned_away_and_counted() {
             client.gone();
             assert_eq!(server.sum(|metrics| &metrics.refused_tls), before + 1, "{name}");
         }
+        let before = server.sum(|metrics| &metrics.refused_tls);
+        let mut client = Client::tcp(server.addr);
+        let reply = client.ask("/", "");
+        assert_eq!((reply.status, reply.body.as_str()), (400, "This port speaks TLS: use https:// or wss://.\n"));
+        client.end();
+        assert_eq!(server.sum(|metrics| &metrics.refused_tls), before + 1);
         let mut client = Client::tcp(server.addr);
         client.send_raw(&truncated);
         client.fin();
@@ -410,8 +415,8 @@ fn the_log_says_that_http_came_to_a_tls_port() {
         let mut binary = common::binary::Binary::on_any_port(variant, &["echo", "--tls-cert", cert, "--tls-key", key]);
         assert!(binary.lines[0].starts_with("listening on wss://127.0.0.1:"), "{:?}", binary.lines);
         let mut client = Client::tcp(binary.addr());
-        client.send_raw(request("/", "").as_bytes());
-        client.gone();
+        assert_eq!(client.ask("/", "").status, 400);
+        client.end();
         binary.wait_for_log("TLS failed");
         let log = binary.log();
         let line = log.lines().find(|line| line.contains("TLS failed")).expect("it is there");

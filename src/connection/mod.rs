@@ -292,6 +292,14 @@ impl Connection {
         secure.open(arrived, plaintext)
     }
 
+    /// The peer turned out to speak no TLS; what it is answered goes out plain.
+    #[cfg(feature = "tls")]
+    pub fn forsake_tls(&mut self) {
+        if let Some(extra) = &mut self.extra {
+            extra.secure = None;
+        }
+    }
+
     /// The peer sends no more: FIN, or close_notify under TLS.
     pub fn handle_eof(&mut self, workspace: &Workspace, now: Tick) -> Option<Event<'static>> {
         let event = self.ended_by_transport();
