@@ -21,7 +21,7 @@ use corewire::handler::{
 use corewire::http::Response;
 use corewire::protocol::close::CloseCode;
 use corewire::protocol::{Message, MessageKind};
-use corewire::server::Builder;
+use corewire::server::{Builder, ListenAddr};
 
 /// Does what the path and the messages of its clients say, and notes what it is told.
 struct Probe {
@@ -410,6 +410,35 @@ fn a_paused_connection_keeps_what_comes_in_order_until_it_is_resumed_from_anothe
             assert_eq!(client.text(), format!("{n}"));
         }
         client.close();
+    }
+}
+
+/// Over TCP as over a Unix socket, where the kernel reports the end of the peer before its last words are read.
+#[test]
+fn what_a_peer_said_before_it_left_is_heard_after_a_pause() {
+    for variant in VARIANTS {
+        let folder = common::Folder::new();
+        let unix = folder.path("corewire.sock");
+        let listen = ListenAddr::Unix { path: unix.clone(), mode: 0o600 };
+        let stage = stage(variant, |builder| builder.listen_on(listen));
+        for over_unix in [false, true] {
+            let mut client = if over_unix { Client::unix(&unix) } else { Client::tcp(stage.server.addr) };
+            assert_eq!(client.ask("/leaver", "").status, 101);
+            client.send_text("pause-and-hand-out");
+            let handle = stage.handle();
+            for n in 0..20 {
+                client.send_text(&format!("note {n}"));
+            }
+            drop(client);
+            // Nothing tells a test that the server has not noticed; it had the chance.
+            thread::sleep(Duration::from_millis(50));
+            assert_eq!(stage.journal.all(), ["open /leaver"]);
+            handle.resume().expect("there is room");
+            stage.server.wait_until_empty();
+            stage.journal.wait_for("dropped /leaver");
+            let notes: Vec<_> = (0..20).map(|n| n.to_string()).collect();
+            assert_eq!(stage.journal.take()[1..21], notes);
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use common::{
 };
 use corewire::builtin::Echo;
 use corewire::connection::Limits;
-use corewire::handler::{Accept, Conn, Handler, Request, Upgrade};
+use corewire::handler::{Accept, Conn, ConnHandle, Handler, Request, Upgrade};
 use corewire::protocol::Message;
 use corewire::protocol::close::CloseCode;
 use corewire::server::ListenAddr;
@@ -196,6 +196,58 @@ fn close_notify_ends_a_connection_and_is_answered() {
     }
 }
 
+/// Pauses at each message until the test has resumed it.
+struct Stepwise(std::sync::mpsc::Sender<ConnHandle>);
+
+impl Handler for Stepwise {
+    type Session = ();
+
+    fn upgrade(&mut self, _: &mut Conn<'_>, _: &Request<'_>) -> Upgrade<()> {
+        Upgrade::Accept(Accept::new(()))
+    }
+
+    fn message(&mut self, conn: &mut Conn<'_>, _: &mut (), message: Message<'_>) {
+        conn.pause();
+        conn.reply(message).expect("there is room");
+        self.0.send(conn.handle()).expect("the test waits");
+    }
+}
+
+/// What was sent before the end is answered, however long the application takes over each message.
+#[test]
+fn an_end_waits_behind_the_messages_that_a_pause_holds_back() {
+    for variant in VARIANTS {
+        for secure in [false, true] {
+            let pki = Pki::new();
+            let (sender, paused) = std::sync::mpsc::channel();
+            let sender = std::sync::Mutex::new(sender);
+            let server = serve(
+                variant,
+                |builder| if secure { builder.tls(pki.server(false)) } else { builder },
+                move |_| Stepwise(sender.lock().expect("no panic while it was held").clone()),
+            );
+            let mut client =
+                if secure { open(&server, &pki.client(&[&TLS13], false)) } else { Client::open(server.addr) };
+            let wire: Vec<u8> = (0..5).flat_map(|n| frame(TEXT, format!("{n}").as_bytes())).collect();
+            client.send_raw(&wire);
+            if let Socket::Tls(stream) = &mut client.socket {
+                stream.conn.send_close_notify();
+                stream.flush().expect("it is written");
+            }
+            client.fin();
+            for n in 0..5 {
+                let told = paused.recv_timeout(common::PATIENCE);
+                let handle = told.unwrap_or_else(|_| panic!("message {n}, secure: {secure}"));
+                assert_eq!(client.text(), format!("{n}"), "secure: {secure}");
+                handle.resume().expect("there is room");
+            }
+            client.end();
+            drop(client);
+            server.wait_until_empty();
+        }
+    }
+}
+
 #[test]
 fn fin_without_close_notify_is_an_end_too() {
     for variant in VARIANTS {
@@ -245,8 +297,7 @@ fn who_speaks_no_tls_is_turned_away_and_counted() {
         let garbage = noise(3000, &mut random);
         let truncated = [0x16, 0x03, 0x01, 0x02, 0x00, 0x01];
         for (name, bytes) in [
-            ("HTTP", request("/", "").as_bytes()),
-            ("garbage", &garbage),
+            ("garbage", &garbage[..]),
             ("a ClientHello of nothing", &[0x16, 0x03, 0x01, 0x00, 0x04, 0x01, 0x00, 0x00, 0x00]),
         ] {
             let before = server.sum(|metrics| &metrics.refused_tls);
@@ -255,6 +306,12 @@ fn who_speaks_no_tls_is_turned_away_and_counted() {
             client.gone();
             assert_eq!(server.sum(|metrics| &metrics.refused_tls), before + 1, "{name}");
         }
+        let before = server.sum(|metrics| &metrics.refused_tls);
+        let mut client = Client::tcp(server.addr);
+        let reply = client.ask("/", "");
+        assert_eq!((reply.status, reply.body.as_str()), (400, "This port speaks TLS: use https:// or wss://.\n"));
+        client.end();
+        assert_eq!(server.sum(|metrics| &metrics.refused_tls), before + 1);
         let mut client = Client::tcp(server.addr);
         client.send_raw(&truncated);
         client.fin();
@@ -358,8 +415,8 @@ fn the_log_says_that_http_came_to_a_tls_port() {
         let mut binary = common::binary::Binary::on_any_port(variant, &["echo", "--tls-cert", cert, "--tls-key", key]);
         assert!(binary.lines[0].starts_with("listening on wss://127.0.0.1:"), "{:?}", binary.lines);
         let mut client = Client::tcp(binary.addr());
-        client.send_raw(request("/", "").as_bytes());
-        client.gone();
+        assert_eq!(client.ask("/", "").status, 400);
+        client.end();
         binary.wait_for_log("TLS failed");
         let log = binary.log();
         let line = log.lines().find(|line| line.contains("TLS failed")).expect("it is there");

@@ -297,11 +297,19 @@ impl Connection {
     /// [`Connection::poll_event`] and then call [`Connection::handle_eof`].
     #[cfg(feature = "tls")]
     pub fn decrypt(&mut self, arrived: &mut [u8], plaintext: &mut Vec<u8>) -> Result<Opened, crate::tls::TlsError> {
-        let Some(secure) = self.extra.as_mut().and_then(|extra| extra.secure.as_mut()) else {
+        let Some(secure) = self.secure_mut() else {
             plaintext.extend_from_slice(arrived);
             return Ok(Opened { peer_closed: false });
         };
         secure.open(arrived, plaintext)
+    }
+
+    /// The peer turned out to speak no TLS; what it is answered goes out plain.
+    #[cfg(feature = "tls")]
+    pub fn forsake_tls(&mut self) {
+        if let Some(extra) = &mut self.extra {
+            extra.secure = None;
+        }
     }
 
     /// The peer sends no more: FIN, or close_notify under TLS. While a pause keeps earlier input waiting, its turn
@@ -784,6 +792,11 @@ impl Connection {
     #[cfg(feature = "tls")]
     fn secure(&self) -> Option<&Secure> {
         self.extra.as_ref()?.secure.as_deref()
+    }
+
+    #[cfg(feature = "tls")]
+    fn secure_mut(&mut self) -> Option<&mut Secure> {
+        self.extra.as_mut()?.secure.as_deref_mut()
     }
 
     fn outbox_mut(&mut self, workspace: &mut Workspace) -> &mut Outbox {

@@ -17,7 +17,8 @@ pub(super) struct Secure {
 /// What a read told beside its plaintext.
 #[derive(Clone, Copy, Debug)]
 pub struct Opened {
-    /// The peer said that it sends no more (close_notify, RFC 8446 §6.1): treat it as the end of input.
+    /// The peer said that it sends no more (close_notify, RFC 8446 §6.1): call
+    /// [`handle_eof`](super::Connection::handle_eof) behind the plaintext.
     pub peer_closed: bool,
 }
 

@@ -68,6 +68,8 @@ pub(super) struct Ready {
     pub(super) input: bool,
     pub(super) output: bool,
     /// Error or hang-up, reported whether asked for or not.
+    pub(super) ended: bool,
+    /// It is an error: what was not read yet is lost. After a hang-up alone it can still be read.
     pub(super) broken: bool,
 }
 
@@ -116,7 +118,8 @@ impl EpollSet {
                 token: Token::decode(event.data.u64()),
                 input: flags.contains(epoll::EventFlags::IN),
                 output: flags.contains(epoll::EventFlags::OUT),
-                broken: flags.intersects(epoll::EventFlags::ERR | epoll::EventFlags::HUP),
+                ended: flags.intersects(epoll::EventFlags::ERR | epoll::EventFlags::HUP),
+                broken: flags.contains(epoll::EventFlags::ERR),
             }
         }));
     }

@@ -194,3 +194,45 @@ const USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Keepalive probes find peers that vanished while both sides were silent.
 const KEEPALIVE_TIME: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::super::kernel::{self, Accepted};
+    use super::*;
+
+    /// Accepting sets no option, so what the listener has must be what its sockets have.
+    #[test]
+    fn accepted_sockets_inherit_the_options_of_their_listener() {
+        for addr in ["127.0.0.1:0", "[::1]:0"] {
+            let Bound { addr, listeners } =
+                bind(&ListenAddr::Tcp(addr.parse().expect("an address")), 2).expect("bound");
+            let ListenAddr::Tcp(addr) = addr else { panic!("TCP was asked for") };
+            // Which of the two the kernel takes is its own choice.
+            let _peer = TcpStream::connect(addr).expect("somebody listens");
+            let accepted = std::iter::repeat(&listeners).flatten().find_map(|listener| {
+                match kernel::accept(listener.as_fd(), false) {
+                    Accepted::Socket(fd, _) => Some(Socket::from(fd)),
+                    _ => None,
+                }
+            });
+            let socket = accepted.expect("a connection waits");
+            assert!(socket.tcp_nodelay().expect("an option"));
+            assert!(socket.keepalive().expect("an option"));
+            assert_eq!(socket.tcp_keepalive_time().expect("an option"), KEEPALIVE_TIME);
+            assert_eq!(socket.tcp_keepalive_interval().expect("an option"), KEEPALIVE_INTERVAL);
+            assert_eq!(socket.tcp_user_timeout().expect("an option"), Some(USER_TIMEOUT));
+            assert!(!socket.nonblocking().expect("a flag"), "posted receives need a blocking socket");
+        }
+    }
+
+    #[test]
+    fn all_cores_listen_on_the_port_that_the_kernel_chose_for_the_first() {
+        let bound = bind(&ListenAddr::Tcp("127.0.0.1:0".parse().expect("an address")), 4).expect("bound");
+        let ports: Vec<_> =
+            bound.listeners.iter().map(|listener| socket2::SockRef::from(listener).local_addr()).collect();
+        let ListenAddr::Tcp(addr) = bound.addr else { panic!("TCP was asked for") };
+        assert_eq!(ports.len(), 4);
+        assert!(ports.into_iter().all(|port| port.expect("bound").as_socket() == Some(addr)));
+        assert!(matches!(bind(&ListenAddr::Tcp(addr), 1), Err(ListenError::Taken { .. })));
+    }
+}

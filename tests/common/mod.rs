@@ -2,8 +2,8 @@
 //!
 //! The client's framing shares no code with the server's. Everything waits at most [`PATIENCE`].
 
-#![allow(clippy::print_stderr, reason = "a failing test shows its seed, its variant and the log")]
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
+#![allow(clippy::print_stderr, reason = "what led to a failure is shown beside it")]
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -626,6 +626,10 @@ impl Journal {
 
     pub fn all(&self) -> Vec<String> {
         self.0.lock().expect("no panic while it was held").clone()
+    }
+
+    pub fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().expect("no panic while it was held"))
     }
 
     pub fn count(&self, what: &str) -> usize {

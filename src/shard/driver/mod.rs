@@ -51,6 +51,8 @@ pub(crate) struct CoreOptions {
 pub(crate) struct Core<H: Handler> {
     runtime: CoreRuntime,
     shard: Rc<RefCell<Shard<H>>>,
+    /// The epoll set, for the runtime to wait on.
+    set: OwnedFd,
 }
 
 impl<H: Handler> Core<H> {
@@ -86,7 +88,9 @@ impl<H: Handler> Core<H> {
             state: State::new(handler, options.shard, options.post, options.outside, Tick::default()),
         };
         shard.watch()?;
-        Ok(Self { runtime, shard: Rc::new(RefCell::new(shard)) })
+        // Here and not when it runs: a core that says it is ready has all the descriptors that it needs.
+        let set = shard.epoll.try_clone()?;
+        Ok(Self { runtime, shard: Rc::new(RefCell::new(shard)), set })
     }
 
     /// Which rung of the ladder it stands on, and what refused the better ones.
@@ -100,8 +104,7 @@ impl<H: Handler> Core<H> {
     ///
     /// If the runtime cannot wait on the core's epoll set.
     pub(crate) fn run(mut self) -> io::Result<()> {
-        let set = self.shard.borrow().epoll.try_clone()?;
-        let shard = self.shard;
+        let (shard, set) = (self.shard, self.set);
         self.runtime.block_on(async move {
             let set = monoio::net::TcpStream::from_std(listener::as_stream(set))?;
             let mut writes = RingWrites::new(ring_write::write);
@@ -272,8 +275,9 @@ impl<H: Handler> Shard<H> {
             self.read_cold(index);
         } else if ready.broken && cold {
             self.state.handle_reset(index);
-        } else if ready.broken {
-            // The receive that is posted tells the same.
+        } else if ready.ended {
+            // If it is hot, the receive that is posted tells the same. If it is cold and not read at present, its
+            // last words wait until it is, and are watched for again then; until then it would be ready for ever.
             self.unwatch(index);
         }
     }

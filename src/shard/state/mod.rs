@@ -21,11 +21,15 @@ use super::paged::Paged;
 use super::temperature::{ColdRead, Thermostat};
 use crate::connection::{Cause, Closed, Event, Input, NextStep, Tick};
 use crate::handler::{Conn, Core, Handler, Peer, Told};
+#[cfg(feature = "tls")]
+use crate::http::Response;
 use crate::ids::ConnId;
 use crate::mesh::{Mailbox, Outside, Post};
 use crate::metrics::{Counter, ShardMetrics};
 use crate::protocol::close::CloseCode;
 use crate::protocol::{Message, MessageKind};
+#[cfg(feature = "tls")]
+use crate::tls::TlsError;
 
 /// One core: its handler, and everything the handler can reach.
 pub struct State<H: Handler> {
@@ -113,10 +117,22 @@ impl<H: Handler> State<H> {
                 }
                 let peer = self.core.peers.get(&index).map_or_else(String::new, Peer::to_string);
                 tracing::info!(peer, %error, "TLS failed");
-                self.handle_eof(index);
+                match error {
+                    TlsError::PlainHttp => self.answer_plain_http(index),
+                    _ => self.handle_eof(index),
+                }
             }
         }
         self.core.plaintext = plaintext;
+    }
+
+    /// Most often a person with `http://` or `ws://` in the address: an answer that can be read is worth more than none.
+    #[cfg(feature = "tls")]
+    fn answer_plain_http(&mut self, index: u32) {
+        if let Some(record) = self.core.slab.get_mut(index) {
+            record.connection.forsake_tls();
+        }
+        self.respond(index, &Response::text(400, "This port speaks TLS: use https:// or wss://.\n"));
     }
 
     #[cfg(not(feature = "tls"))]

@@ -148,7 +148,7 @@ impl<H: Handler> State<H> {
         self.respond(index, &Response::text(503, "This server is shutting down.\n"));
     }
 
-    fn respond(&mut self, index: u32, response: &Response) {
+    pub(super) fn respond(&mut self, index: u32, response: &Response) {
         let now = self.core.now;
         if let Some(record) = self.core.slab.get_mut(index) {
             record.connection.respond(response, &mut self.core.workspace, now);
