@@ -196,7 +196,13 @@ impl Connection {
 
     /// The next thing that `input` tells. Consumes all of it before it answers `None`, unless reading is paused or
     /// older input [waits](Connection::take_waiting).
+    #[inline]
     pub fn poll_event<'i>(&mut self, input: &mut Input<'i>, workspace: &mut Workspace, now: Tick) -> Option<Event<'i>> {
+        // Nothing is left and nothing is kept: so end most reads.
+        if input.is_empty() && self.extra.is_none() { None } else { self.poll_stage(input, workspace, now) }
+    }
+
+    fn poll_stage<'i>(&mut self, input: &mut Input<'i>, workspace: &mut Workspace, now: Tick) -> Option<Event<'i>> {
         match &mut self.stage {
             Stage::Opening(opening) => match opening.poll(&mut self.extra, input, workspace)? {
                 Ok(head) => Some(Event::Head(head)),
@@ -253,7 +259,11 @@ impl Connection {
     }
 
     /// Ends one round of [`Connection::poll_event`]: what a pause left in `input` is kept for later.
+    #[inline]
     pub fn end_input(&mut self, input: &mut Input<'_>, workspace: &mut Workspace) {
+        if input.is_empty() && self.extra.is_none() {
+            return;
+        }
         if !input.is_empty() {
             let rest = input.take_all();
             extra::ensure(&mut self.extra, workspace).waiting.extend_from_slice(rest);
@@ -609,7 +619,7 @@ impl Connection {
             Stage::Opening(_) | Stage::Ending(_) => return,
         };
         let mut outbox = self.outbox.take().unwrap_or_else(|| workspace.take_outbox());
-        sending::frame_out(role, opcode, false, Body::Borrowed(payload), &mut outbox, workspace);
+        sending::frame_out(role, opcode, false, payload, &mut outbox, workspace);
         self.outbox = Some(outbox);
     }
 

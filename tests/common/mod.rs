@@ -406,6 +406,15 @@ impl Client {
         }
     }
 
+    /// Whether anything comes within the read timeout.
+    pub fn peek(&mut self) -> bool {
+        match self.fill() {
+            Ok(more) => more,
+            Err(error) if is_timeout(&error) => false,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
     /// FIN: nothing more is sent.
     pub fn fin(&self) {
         match &self.socket {

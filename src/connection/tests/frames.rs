@@ -94,7 +94,7 @@ fn every_close_code_is_answered_or_refused() {
     for role in ROLES {
         for code in 0..=u16::MAX {
             let mut end = End::open(role, Limits::default(), None);
-            let wire = end.peer_frame(0x88, &code.to_be_bytes());
+            let wire = end.peers(0x88, &code.to_be_bytes());
             end.read(&wire);
             // RFC 6455 §7.4.1, §7.4.2 and the registry of §11.7.
             let good = matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999);
@@ -139,7 +139,7 @@ fn after_our_close_only_the_peers_counts() {
         end.close(4000, "bye");
         end.output();
         let frames: &[(u8, &[u8])] = &[(0x81, b"a"), (0x89, b"b"), (0x8a, b"c"), (0x01, b"d"), (0x88, b"\x03\xe9x")];
-        let wire: Vec<u8> = frames.iter().flat_map(|(first, payload)| end.peer_frame(*first, payload)).collect();
+        let wire: Vec<u8> = frames.iter().flat_map(|(first, payload)| end.peers(*first, payload)).collect();
         for cut in 0..=wire.len() {
             let mut end = End::open(role, Limits::default(), None);
             end.close(4000, "bye");

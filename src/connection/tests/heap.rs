@@ -14,7 +14,7 @@ fn an_idle_one_has_neither_box() {
             let mut end = End::open(role, Limits::default(), deflate);
             assert_idle(&end);
             for (first, payload) in [(0x81, &b"text"[..]), (0x82, &[0; 5000]), (0x89, b"ping"), (0x8a, b"pong")] {
-                let wire = end.peer_frame(first, payload);
+                let wire = end.peers(first, payload);
                 end.read(&wire);
                 end.send("an answer").expect("room");
                 end.output();

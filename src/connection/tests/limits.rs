@@ -92,7 +92,7 @@ fn the_queue_takes_what_fits_and_nothing_of_what_does_not() {
         assert_eq!((refused, end.connection.queued_bytes()), (Err(SendError::QueueFull), queued));
         end.send(&"x".repeat(1000 - queued)).expect("exactly what is left");
         // Control frames always find room: a full queue must not break the protocol.
-        let wire = end.peer_frame(0x89, b"still there?");
+        let wire = end.peers(0x89, b"still there?");
         end.read(&wire);
         end.close(1000, "");
         assert!(end.said().ends_with("pong 'still there?', close 1000 ''"));
@@ -132,7 +132,7 @@ fn fragments(end: &End, lens: &[usize]) -> Vec<u8> {
         let opcode = if index == 0 { 0x02 } else { 0x00 };
         let fin = if index + 1 == lens.len() { 0x80 } else { 0x00 };
         let (fragment, after) = rest.split_at(*len);
-        wire.extend(end.peer_frame(fin | opcode, fragment));
+        wire.extend(end.peers(fin | opcode, fragment));
         rest = after;
     }
     wire

@@ -127,7 +127,7 @@ impl End {
     }
 
     /// A frame from this one's peer: masked or not, as it must be.
-    fn peer_frame(&self, first: u8, payload: &[u8]) -> Vec<u8> {
+    fn peers(&self, first: u8, payload: &[u8]) -> Vec<u8> {
         frame(opposite(self.role), first, payload)
     }
 }

@@ -51,7 +51,7 @@ fn rsv1_is_refused_where_no_message_begins() {
     for (first, opcode) in [(0xc0, "continuation"), (0xc8, "Close"), (0xc9, "ping"), (0xca, "pong")] {
         for role in ROLES {
             let mut end = End::open(role, Limits::default(), Some(agreement(false, false, 15)));
-            let wire = [end.peer_frame(0x41, b"\xf2\x48"), end.peer_frame(first, b"")].concat();
+            let wire = [end.peers(0x41, b"\xf2\x48"), end.peers(first, b"")].concat();
             end.read(&wire);
             assert_eq!(end.told(), "closed 1002 '' by ReservedBits", "{opcode}");
             assert_eq!(end.said(), "close 1002 ''");
@@ -95,7 +95,7 @@ fn assert_fails_at_once(text: &[u8], fragment_len: usize) {
         // Announced longer than it is fed: the verdict does not wait for the end of the frame.
         let is_last = fed + fragment.len() >= proof;
         let payload = if is_last { [fragment, &[b'x'; 50]].concat() } else { fragment.to_vec() };
-        let wire = end.peer_frame(first, &payload);
+        let wire = end.peers(first, &payload);
         let header_len = wire.len() - payload.len();
         end.read(&wire[..header_len]);
         for (at, byte) in wire[header_len..].iter().enumerate() {
@@ -118,7 +118,7 @@ fn a_violation_behind_our_close_ends_it_without_a_second_close() {
         let mut end = End::open(role, Limits::default(), None);
         end.close(1000, "");
         assert_eq!(end.said(), "close 1000 ''");
-        let wire = end.peer_frame(0x80, b"");
+        let wire = end.peers(0x80, b"");
         end.read(&wire);
         assert_eq!((&*end.told(), &*end.said()), ("closed 1002 '' by UnexpectedContinuation", ""));
     }
