@@ -23,6 +23,26 @@
 //! }
 //! ```
 //!
+//! # What to know
+//!
+//! - **Nothing may block.** While a method runs, every connection of its core waits. Work that takes time belongs to
+//!   another thread, which answers through a [`ConnHandle`] or, before the WebSocket is open, a [`Deferred`].
+//! - **Sending queues.** What a method sends is written when the core has no more to do, in one write per connection.
+//!   A queue is bounded; [`Handler::overflow`] says what becomes of a peer that does not read.
+//! - **Calls do not nest.** Sending to a connection or closing it calls no other method before this one has returned.
+//! - **Cores share nothing.** What another core's handler must know goes there by [`Core::cast`].
+//!
+//! ```
+//! # use corewire::{handler::Conn, protocol::{Message, MessageKind}};
+//! fn ask_another_thread(conn: &Conn<'_>, message: Message<'_>) {
+//!     let (handle, question) = (conn.handle(), message.into_bytes());
+//!     std::thread::spawn(move || {
+//!         let answer = question; // Something that takes time. A pool of threads would be better than one each.
+//!         handle.send(MessageKind::Binary, answer).ok();
+//!     });
+//! }
+//! ```
+//!
 //! Knows no shards and no sockets: what it reaches stands behind a trait that the shard implements.
 
 use std::any::Any;
@@ -43,13 +63,15 @@ use crate::protocol::{Message, MessageKind};
 
 /// An application, one per core.
 ///
-/// A panic in any of these methods closes the connection it was called for with 1011 and harms no other; it is
-/// logged and counted.
+/// A panic in any of these methods closes the connection it was called for with 1011, or answers its request with
+/// status 500, and harms no other; it is logged and counted.
 pub trait Handler: 'static {
     /// What the application remembers of each connection; `()` costs nothing.
     type Session: 'static;
 
-    /// A peer wants to open a WebSocket.
+    /// A peer wants to open a WebSocket. Its request is a good handshake, and its origin is admitted already.
+    ///
+    /// Called on any path but `/healthz` and `/readyz`, which the server answers itself.
     fn upgrade(&mut self, conn: &mut Conn<'_>, request: &Request<'_>) -> Upgrade<Self::Session>;
 
     /// The answer to a request that [`Handler::upgrade`] deferred is there ([`Deferred::answer`]).
@@ -63,12 +85,12 @@ pub trait Handler: 'static {
         Upgrade::Refuse(Response::text(500, "This server deferred an answer that it does not understand.\n"))
     }
 
-    /// The WebSocket is open.
+    /// The WebSocket is open: the first moment at which something can be sent to it.
     fn open(&mut self, conn: &mut Conn<'_>, session: &mut Self::Session) {
         let _ = (conn, session);
     }
 
-    /// A whole message has arrived.
+    /// A whole message has arrived: unmasked, put together, inflated and, if it is text, valid UTF-8.
     fn message(&mut self, conn: &mut Conn<'_>, session: &mut Self::Session, message: Message<'_>);
 
     /// A ping has arrived; it is answered already.
@@ -92,13 +114,13 @@ pub trait Handler: 'static {
         let _ = (core, id, session, closed);
     }
 
-    /// A request that asks for no WebSocket.
+    /// A request that asks for no WebSocket. Its connection ends with the response. By default the answer is 426.
     fn request(&mut self, core: &mut Core<'_>, request: &Request<'_>) -> Response {
         let _ = (core, request);
         Refusal::NotAnUpgrade.response()
     }
 
-    /// Another core's handler said something to all ([`Core::cast`]).
+    /// Another core's handler said something to all ([`Core::cast`]). Downcast it to the type that was cast.
     fn cast(&mut self, core: &mut Core<'_>, message: &(dyn Any + Send + Sync)) {
         let _ = (core, message);
     }
@@ -108,7 +130,7 @@ pub trait Handler: 'static {
         None
     }
 
-    /// Time has passed.
+    /// Time has passed: [`Handler::tick_interval`], or more when the core was busy.
     fn tick(&mut self, core: &mut Core<'_>) {
         let _ = core;
     }
@@ -375,8 +397,8 @@ impl Core<'_> {
     }
 
     /// Queues one message for several connections of this core; it is encoded once. Answers how many got it.
-    pub fn send_to_all(&mut self, ids: &mut dyn Iterator<Item = ConnId>, kind: MessageKind, payload: Bytes) -> usize {
-        self.reach.send_to_all(ids, kind, payload)
+    pub fn send_to_all(&mut self, ids: impl IntoIterator<Item = ConnId>, kind: MessageKind, payload: Bytes) -> usize {
+        self.reach.send_to_all(&mut ids.into_iter(), kind, payload)
     }
 
     /// Closes any connection of this core.

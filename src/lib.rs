@@ -1,21 +1,38 @@
 //! Corewire: a WebSocket server for Linux, one io_uring runtime per core.
 //!
-//! Code that decides never awaits; code that awaits never decides. The folders below are ordered from the
-//! inside out, and each knows only what stands above it:
+//! To embed it, implement `handler::Handler` and hand one per core to `server::Server`; the module `server` begins
+//! with an example, and the repository's `examples/` has three more.
 //!
-//! - [`http`]: request heads and plain replies. Knows no sockets and no WebSocket.
-//! - [`protocol`]: RFC 6455 and RFC 7692 as functions over bytes. Knows no connection.
-//! - [`tls`]: ciphertext in, plaintext out, around rustls. Knows neither sockets nor who speaks inside.
-//! - [`connection`]: one peer: bytes and time in, events and bytes out. Knows no socket, clock or other peer.
-//! - [`metrics`]: counters with one writer each. Knows nobody who reads them.
-//! - [`ids`]: names of things that cross folders.
-//! - [`handler`]: what an application implements. Knows no shards and no sockets.
-//! - [`mesh`]: bounded rings between cores. Knows not what an envelope means.
-//! - [`shard`]: one core: its connections, its timers, and monoio, which is named nowhere else.
-//! - [`control`]: the admin thread, and tokio, which is named nowhere else.
-//! - [`builtin`]: the servers of the `corewire` command: handlers like any embedder's.
-//! - [`config`]: options from the command line, the environment and a file. Knows nothing that runs.
-//! - [`server`]: builds the shards and the mesh and starts them. The only place that knows everyone.
+//! # Features
+//!
+//! All four are on by default. Without any, what is left compiles to functions and state machines over bytes, with
+//! no runtime and no system call.
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `engine` | `handler`, `server` and what they stand on: shards on monoio, the mesh, `metrics`, `builtin` |
+//! | `tls` | `tls`, and TLS in `connection` and `server` |
+//! | `control` | `control`: metrics and health over HTTP, on a thread of its own; needs `engine` |
+//! | `cli` | `config` and the `corewire` command; needs `control` and `tls` |
+//!
+//! # Map
+//!
+//! Code that decides never awaits; code that awaits never decides. The folders are ordered from the inside out, and
+//! each knows only what stands above it:
+//!
+//! - `http`: request heads and plain replies. Knows no sockets and no WebSocket.
+//! - `protocol`: RFC 6455 and RFC 7692 as functions over bytes. Knows no connection.
+//! - `tls`: ciphertext in, plaintext out, around rustls. Knows neither sockets nor who speaks inside.
+//! - `connection`: one peer: bytes and time in, events and bytes out. Knows no socket, clock or other peer.
+//! - `metrics`: counters with one writer each. Knows nobody who reads them.
+//! - `ids`: names of things that cross folders.
+//! - `handler`: what an application implements. Knows no shards and no sockets.
+//! - `mesh`: bounded rings between cores. Knows not what an envelope means.
+//! - `shard`: one core: its connections, its timers, and monoio, which is named nowhere else.
+//! - `control`: the admin thread, and tokio, which is named nowhere else.
+//! - `builtin`: the servers of the `corewire` command: handlers like any embedder's.
+//! - `config`: options from the command line, the environment and a file. Knows nothing that runs.
+//! - `server`: builds the shards and the mesh and starts them. The only place that knows everyone.
 
 pub mod connection;
 pub mod http;
@@ -43,6 +60,11 @@ pub mod builtin;
 pub mod config;
 #[cfg(feature = "control")]
 pub mod control;
+
+/// The examples in README.md, compiled.
+#[cfg(all(doctest, feature = "engine"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 #[cfg(test)]
 mod tidy;

@@ -34,10 +34,14 @@ fn check(loaded: &Loaded) -> ExitCode {
 }
 
 fn run(loaded: Loaded) -> ExitCode {
-    let cores = match loaded.choose_cores(&allowed_cores()) {
+    let mut cores = match loaded.choose_cores(&allowed_cores()) {
         Ok(cores) => cores,
         Err(error) => return complain(&error, EXIT_CONFIG),
     };
+    if loaded.config.cores.is_none() {
+        // A container's CPU quota: more threads than it pays for would only be throttled.
+        cores.truncate(std::thread::available_parallelism().map_or(1, usize::from));
+    }
     if let Err(error) = logging::init(loaded.config.log, loaded.config.log_level) {
         return complain(&format_args!("error: the log cannot be set up: {error}"), EXIT_FAILED);
     }

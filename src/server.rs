@@ -21,6 +21,21 @@
 //! Server::builder().listen("127.0.0.1:9000".parse().unwrap()).run(|_core| Echo)
 //! # }
 //! ```
+//!
+//! [`Builder::run`] keeps the calling thread. [`Builder::start`] gives it back, with a [`Running`] to end the server by,
+//! gracefully or at once, and a [`Handle`] to reach it from any thread:
+//!
+//! ```no_run
+//! # use corewire::builtin::Echo;
+//! # use corewire::protocol::MessageKind;
+//! # use corewire::server::Server;
+//! # fn main() -> Result<(), corewire::server::StartError> {
+//! let running = Server::builder().listen("127.0.0.1:0".parse().unwrap()).start(|_core| Echo)?;
+//! println!("listening on {:?}", running.local_addr());
+//! running.handle().broadcast(MessageKind::Text, "the shop closes".into());
+//! running.drain()
+//! # }
+//! ```
 
 use std::io;
 use std::net::SocketAddr;

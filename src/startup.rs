@@ -1,8 +1,7 @@
 //! From a configuration to a running server, and from a signal to its end.
 
 use std::io::{self, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use corewire::builtin::{Broadcast, Echo, Serve};
@@ -54,7 +53,8 @@ pub(crate) fn serve(config: &Config, cores: &[usize]) -> Result<(), Failure> {
     announce(config, &running, cores, control.as_ref());
     let signal = signals.forever().next();
     tracing::info!(signal, connections = running.handle().connection_count(), "draining");
-    source.draining.store(true, Ordering::Relaxed);
+    // It is set once, here.
+    let _ = source.draining.set(());
     std::thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
             tracing::warn!(signal, "a second signal: ending at once");
@@ -156,7 +156,8 @@ fn start_control(addr: std::net::SocketAddr, source: &Arc<Source>) -> Result<Con
 /// What the admin listener may know.
 struct Source {
     cores: Vec<CoreMetrics>,
-    draining: AtomicBool,
+    /// Set when the end has begun.
+    draining: OnceLock<()>,
     started_at: SystemTime,
 }
 
@@ -166,7 +167,7 @@ impl Source {
         let cores = cores.iter().zip(handle.metrics().iter());
         Self {
             cores: cores.map(|(&core, metrics)| CoreMetrics { core, metrics: metrics.clone() }).collect(),
-            draining: AtomicBool::new(false),
+            draining: OnceLock::new(),
             started_at: SystemTime::now(),
         }
     }
@@ -178,7 +179,7 @@ impl ControlSource for Source {
     }
 
     fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.draining.get().is_some()
     }
 
     fn started_at(&self) -> SystemTime {

@@ -1,5 +1,6 @@
 //! Peers that break rules, flood, stall or vanish: each gets what it deserves, and nobody else notices.
 
+#![allow(clippy::print_stderr, reason = "a test says what it measured, for whoever reads its output")]
 #![cfg(feature = "cli")]
 #![expect(clippy::print_stderr, reason = "the figures that a limit is compared with are shown beside a failure")]
 

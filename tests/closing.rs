@@ -16,13 +16,13 @@ use corewire::protocol::Message;
 use corewire::protocol::close::CloseCode;
 
 #[test]
-fn a_close_is_answered_with_its_own_code_and_ends_with_fin() {
+fn a_close_is_answered_with_its_own_code_and_words_and_ends_with_fin() {
     for variant in VARIANTS {
         let server = serve(variant, |builder| builder, |_| Echo);
         for code in [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999] {
             let mut client = Client::open(server.addr);
             client.send_close(code, "as I say");
-            assert_eq!(client.close_frame(), (code, String::new()));
+            assert_eq!(client.close_frame(), (code, "as I say".to_owned()));
             client.end();
         }
         let mut client = Client::open(server.addr);

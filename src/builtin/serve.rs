@@ -35,4 +35,5 @@ impl Handler for Serve {
 const PAGE: &str = include_str!("demo.html");
 
 const NOT_FOUND: &str = "There is nothing here. The page to try this server is at /, its health at /healthz and \
-                         /readyz; WebSocket clients may use any path.\n";
+                         /readyz; WebSocket clients may use any path. If a WebSocket client sent this request, a \
+                         proxy in between has dropped the Upgrade header field.\n";

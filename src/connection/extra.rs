@@ -13,6 +13,8 @@ pub(super) struct Extra {
     pub(super) receiving: Receiving,
     /// Input that waits: the request head that is not complete yet, or what arrived while reading was paused.
     pub(super) waiting: Vec<u8>,
+    /// The end of input came behind what waits.
+    pub(super) eof_waits: bool,
     /// Contexts of their own, where context takeover was agreed (RFC 7692 §7.1.1).
     pub(super) deflater: Option<Box<Deflater>>,
     pub(super) inflater: Option<Box<Inflater>>,
@@ -27,7 +29,8 @@ impl Extra {
         if self.secure.is_some() {
             return false;
         }
-        self.receiving.is_idle() && self.waiting.is_empty() && self.deflater.is_none() && self.inflater.is_none()
+        let nothing_waits = self.waiting.is_empty() && !self.eof_waits;
+        self.receiving.is_idle() && nothing_waits && self.deflater.is_none() && self.inflater.is_none()
     }
 
     /// Whether the peer is bound to send the rest of something.
@@ -43,6 +46,7 @@ impl Extra {
     pub(super) fn forget_websocket(&mut self) {
         self.receiving = Receiving::default();
         self.waiting = Vec::new();
+        self.eof_waits = false;
         self.deflater = None;
         self.inflater = None;
     }

@@ -2,7 +2,7 @@
 //!
 //! Knows no socket, no clock and no other connection. A driver owns the socket and the clock and calls:
 //!
-//! 1. [`Connection::decrypt`] with what a read brought, if the connection [is secure](Connection::is_secure);
+//! 1. `Connection::decrypt` with what a read brought, if the connection [is secure](Connection::is_secure);
 //! 2. [`Connection::poll_event`] until it has nothing more to tell, then [`Connection::end_input`];
 //! 3. [`Connection::poll_transmit`] and [`Connection::transmitted`] while there is something to write, then
 //!    [`Connection::next_step`] to learn what the socket needs now;
@@ -43,7 +43,7 @@ use crate::protocol::Opcode;
 use crate::protocol::Violation;
 use crate::protocol::close::{self, CloseCode};
 use crate::protocol::deflate::Agreement;
-use crate::protocol::frame::Role;
+use crate::protocol::frame::{CONTROL_LEN_MAX, Role};
 use crate::protocol::{Message, MessageKind, Payload};
 use extra::Extra;
 use opening::Opening;
@@ -194,8 +194,15 @@ impl Connection {
 
     // ---- what happened -------------------------------------------------------------------------------------
 
-    /// The next thing that `input` tells. Consumes all of it before it answers `None`, unless reading is paused.
+    /// The next thing that `input` tells. Consumes all of it before it answers `None`, unless reading is paused or
+    /// older input [waits](Connection::take_waiting).
+    #[inline]
     pub fn poll_event<'i>(&mut self, input: &mut Input<'i>, workspace: &mut Workspace, now: Tick) -> Option<Event<'i>> {
+        // Nothing is left and nothing is kept: so end most reads.
+        if input.is_empty() && self.extra.is_none() { None } else { self.poll_stage(input, workspace, now) }
+    }
+
+    fn poll_stage<'i>(&mut self, input: &mut Input<'i>, workspace: &mut Workspace, now: Tick) -> Option<Event<'i>> {
         match &mut self.stage {
             Stage::Opening(opening) => match opening.poll(&mut self.extra, input, workspace)? {
                 Ok(head) => Some(Event::Head(head)),
@@ -218,8 +225,11 @@ impl Connection {
                 input.take_all();
                 return None;
             };
-            if input.is_empty() || !websocket.reads() {
+            if !websocket.reads() || self.extra.as_ref().is_some_and(|extra| !extra.waiting.is_empty()) {
                 return None;
+            }
+            if input.is_empty() {
+                return self.late_eof(workspace, now);
             }
             websocket.heard(now);
             let open = websocket.phase == websocket::Phase::Open;
@@ -239,8 +249,21 @@ impl Connection {
         }
     }
 
+    /// The end of input that came while earlier input still waited.
+    fn late_eof(&mut self, workspace: &Workspace, now: Tick) -> Option<Event<'static>> {
+        if self.extra.as_ref().is_some_and(|extra| extra.eof_waits) {
+            self.transport_ended(workspace, now)
+        } else {
+            None
+        }
+    }
+
     /// Ends one round of [`Connection::poll_event`]: what a pause left in `input` is kept for later.
+    #[inline]
     pub fn end_input(&mut self, input: &mut Input<'_>, workspace: &mut Workspace) {
+        if input.is_empty() && self.extra.is_none() {
+            return;
+        }
         if !input.is_empty() {
             let rest = input.take_all();
             extra::ensure(&mut self.extra, workspace).waiting.extend_from_slice(rest);
@@ -248,28 +271,17 @@ impl Connection {
         extra::release_if_idle(&mut self.extra, workspace);
     }
 
-    /// Input that a pause left behind, to be given to [`Connection::poll_event`] before anything newer.
+    /// Input that a pause left behind, to be given to [`Connection::poll_event`] before anything newer. Empty if only
+    /// the end of input was left behind.
     pub fn take_waiting(&mut self) -> Option<Vec<u8>> {
         if self.is_opening() || !self.stage_reads() {
             return None;
         }
-        let waiting = &mut self.extra.as_mut()?.waiting;
-        (!waiting.is_empty()).then(|| std::mem::take(waiting))
+        let extra = self.extra.as_mut()?;
+        (!extra.waiting.is_empty() || extra.eof_waits).then(|| std::mem::take(&mut extra.waiting))
     }
 
-    /// Whether an end that a pause left behind is due: call [`Connection::handle_eof`] then. To be asked when there is
-    /// no [waiting input](Connection::take_waiting) any more.
-    pub fn take_waiting_end(&mut self) -> bool {
-        #[cfg(feature = "tls")]
-        if self.stage_reads()
-            && let Some(secure) = self.secure_mut()
-        {
-            return std::mem::take(&mut secure.end_waits);
-        }
-        false
-    }
-
-    /// Whether what is read must go through [`Connection::decrypt`].
+    /// Whether what is read must go through `Connection::decrypt`, which only the feature `tls` has.
     pub fn is_secure(&self) -> bool {
         #[cfg(feature = "tls")]
         return self.secure().is_some();
@@ -285,7 +297,7 @@ impl Connection {
     /// [`Connection::poll_event`] and then call [`Connection::handle_eof`].
     #[cfg(feature = "tls")]
     pub fn decrypt(&mut self, arrived: &mut [u8], plaintext: &mut Vec<u8>) -> Result<Opened, crate::tls::TlsError> {
-        let Some(secure) = self.secure_mut() else {
+        let Some(secure) = self.extra.as_mut().and_then(|extra| extra.secure.as_mut()) else {
             plaintext.extend_from_slice(arrived);
             return Ok(Opened { peer_closed: false });
         };
@@ -300,8 +312,19 @@ impl Connection {
         }
     }
 
-    /// The peer sends no more: FIN, or close_notify under TLS.
+    /// The peer sends no more: FIN, or close_notify under TLS. While a pause keeps earlier input waiting, its turn
+    /// comes after that.
     pub fn handle_eof(&mut self, workspace: &Workspace, now: Tick) -> Option<Event<'static>> {
+        if let (Stage::Open(_), Some(extra)) = (&self.stage, &mut self.extra)
+            && !extra.waiting.is_empty()
+        {
+            extra.eof_waits = true;
+            return None;
+        }
+        self.transport_ended(workspace, now)
+    }
+
+    fn transport_ended(&mut self, workspace: &Workspace, now: Tick) -> Option<Event<'static>> {
         let event = self.ended_by_transport();
         if !matches!(self.stage, Stage::Ending(_)) {
             self.end(workspace, now);
@@ -312,26 +335,10 @@ impl Connection {
         event
     }
 
-    /// The peer said under TLS that it sends no more ([`Opened::peer_closed`]). While reading is paused the end waits
-    /// behind what came before it; see [`Connection::take_waiting_end`].
-    #[cfg(feature = "tls")]
-    pub fn handle_close_notify(&mut self, workspace: &Workspace, now: Tick) -> Option<Event<'static>> {
-        if self.stage_reads() {
-            return self.handle_eof(workspace, now);
-        }
-        if let Some(secure) = self.secure_mut() {
-            secure.end_waits = true;
-        }
-        None
-    }
-
     /// The transport is broken: nothing can be written any more either.
     pub fn handle_reset(&mut self, workspace: &mut Workspace, now: Tick) -> Option<Event<'static>> {
-        let event = self.handle_eof(workspace, now);
-        self.drop_queue(workspace);
-        if let Stage::Ending(ending) = &mut self.stage {
-            ending.fin_sent = true;
-        }
+        let event = self.transport_ended(workspace, now);
+        self.give_up(workspace);
         event
     }
 
@@ -359,8 +366,7 @@ impl Connection {
     pub fn handle_timeout(&mut self, workspace: &mut Workspace, now: Tick) -> Option<Event<'static>> {
         match &mut self.stage {
             Stage::Opening(opening) if now >= opening.give_up_at => {
-                let phase = opening.phase;
-                self.time_out_opening(phase, workspace, now);
+                self.time_out_opening(workspace, now);
                 Some(Event::Abandoned(Abandoned::TimedOut))
             }
             Stage::Ending(ending) if now >= ending.give_up_at => {
@@ -392,7 +398,7 @@ impl Connection {
                 Some(Event::Closed(without_words(CloseCode::GOING_AWAY, Cause::Idle)))
             }
             Due::Retire => {
-                self.close(CloseCode::GOING_AWAY, "lifetime", workspace, now);
+                self.close(CloseCode::GOING_AWAY, "going away", workspace, now);
                 None
             }
             Due::CloseTimeout => {
@@ -404,17 +410,25 @@ impl Connection {
         }
     }
 
-    fn time_out_opening(&mut self, phase: opening::Phase, workspace: &mut Workspace, now: Tick) {
+    fn time_out_opening(&mut self, workspace: &mut Workspace, now: Tick) {
+        let Stage::Opening(opening) = &self.stage else {
+            unreachable!("only called while opening");
+        };
         let began = self.extra.as_ref().is_some_and(|extra| !extra.waiting.is_empty());
-        match phase {
-            opening::Phase::Deciding => {
-                self.respond(&Response::text(503, "The application gave no answer in time.\n"), workspace, now);
-            }
-            opening::Phase::Reading if began => {
-                self.respond(&Response::text(408, "The request head took too long to arrive.\n"), workspace, now);
-            }
+        match opening.phase {
+            opening::Phase::Reading if began => self.respond(&Response::text(408, HEAD_TOO_SLOW), workspace, now),
+            // Nothing was asked, so there is nothing to answer.
             opening::Phase::Reading => self.end(workspace, now),
+            opening::Phase::Deciding => self.respond(&Response::text(503, DECISION_TOO_SLOW), workspace, now),
         }
+    }
+
+    /// Waits for nobody any more: the socket is to be closed, whatever is still queued.
+    fn give_up(&mut self, workspace: &mut Workspace) {
+        if let Stage::Ending(ending) = &mut self.stage {
+            *ending = Ending { give_up_at: Tick::NEVER, fin_sent: true, fin_heard: true };
+        }
+        self.drop_queue(workspace);
     }
 
     fn peer_closed(&mut self, payload: &Payload<'_>, workspace: &mut Workspace, now: Tick) -> Event<'static> {
@@ -429,8 +443,8 @@ impl Connection {
         let closed = match phase {
             websocket::Phase::AwaitingClose { code } => without_words(code, Cause::Local),
             websocket::Phase::Open => {
-                // The answer carries the peer's code (RFC 6455 §5.5.1), and is empty if the peer's was.
-                self.queue_close(frame.code, "", workspace);
+                // The answer carries the peer's code (RFC 6455 §5.5.1) and words, and is empty if the peer's was.
+                self.queue_close(frame.code, frame.reason, workspace);
                 Closed { code: frame.code, reason: frame.reason.to_owned(), cause: Cause::Peer }
             }
         };
@@ -448,20 +462,17 @@ impl Connection {
     }
 
     fn end(&mut self, workspace: &Workspace, now: Tick) {
-        let give_up_at = now.plus(workspace.spans.close);
+        let give_up_at = match &self.stage {
+            // The time since our Close counts: one span in all.
+            Stage::Open(WebSocket { phase: websocket::Phase::AwaitingClose { .. }, end_at, .. }) => *end_at,
+            Stage::Opening(_) | Stage::Open(_) | Stage::Ending(_) => now.plus(workspace.spans.close),
+        };
+        // The end of input may have come already, behind what waited.
+        let fin_heard = self.extra.as_ref().is_some_and(|extra| extra.eof_waits);
         if let Some(extra) = &mut self.extra {
             extra.forget_websocket();
         }
-        self.stage = Stage::Ending(Ending { give_up_at, fin_sent: false, fin_heard: false });
-    }
-
-    /// The peer has had its time: nothing more is written or waited for.
-    fn give_up(&mut self, workspace: &mut Workspace) {
-        self.drop_queue(workspace);
-        if let Stage::Ending(ending) = &mut self.stage {
-            ending.fin_sent = true;
-            ending.fin_heard = true;
-        }
+        self.stage = Stage::Ending(Ending { give_up_at, fin_sent: false, fin_heard });
     }
 
     // ---- what the application wants --------------------------------------------------------------------------
@@ -484,8 +495,12 @@ impl Connection {
         self.stage = Stage::Open(websocket);
     }
 
-    /// Answers with a plain HTTP response, and ends.
+    /// Answers the request head with a plain HTTP response, and ends. Does nothing if the connection is not
+    /// [opening](Connection::is_opening) any more.
     pub fn respond(&mut self, response: &Response, workspace: &mut Workspace, now: Tick) {
+        if !self.is_opening() {
+            return;
+        }
         self.outbox_mut(workspace).append(|buf| response.write_to(buf));
         self.end(workspace, now);
     }
@@ -530,7 +545,7 @@ impl Connection {
     /// As [`Connection::send`].
     pub fn ping(&mut self, payload: &[u8], workspace: &mut Workspace) -> Result<(), SendError> {
         self.sendable(payload.len(), workspace)?;
-        self.queue_control(Opcode::Ping, &payload[..payload.len().min(125)], workspace);
+        self.queue_control(Opcode::Ping, &payload[..payload.len().min(CONTROL_LEN_MAX)], workspace);
         Ok(())
     }
 
@@ -547,10 +562,12 @@ impl Connection {
         }
     }
 
-    /// The connection is to be closed with 1001 at `at` or before.
+    /// The connection is to be closed with 1001 at `at` or before; one that is still opening is given up then.
     pub fn retire_by(&mut self, at: Tick) {
-        if let Stage::Open(websocket) = &mut self.stage {
-            websocket.retire_by(at);
+        match &mut self.stage {
+            Stage::Opening(opening) => opening.give_up_at = opening.give_up_at.min(at),
+            Stage::Open(websocket) => websocket.retire_by(at),
+            Stage::Ending(_) => {}
         }
     }
 
@@ -575,11 +592,13 @@ impl Connection {
 
     /// Holds messages back, or no longer, because what they cause would pile up elsewhere. Apart from
     /// [`Connection::pause`], which is the application's.
-    pub fn hold(&mut self, held: bool) {
+    pub fn hold(&mut self, held: bool, now: Tick) {
         if let Stage::Open(websocket) = &mut self.stage
             && websocket.phase == websocket::Phase::Open
+            && websocket.held != held
         {
             websocket.held = held;
+            websocket.heard(now);
         }
     }
 
@@ -597,7 +616,7 @@ impl Connection {
     }
 
     fn queue_close(&mut self, code: CloseCode, reason: &str, workspace: &mut Workspace) {
-        let mut payload = [0; 125];
+        let mut payload = [0; close::CLOSE_LEN_MAX];
         let len = if code == CloseCode::NO_STATUS { 0 } else { close::encode_close(code, reason, &mut payload) };
         self.queue_control(Opcode::Close, &payload[..len], workspace);
     }
@@ -608,7 +627,7 @@ impl Connection {
             Stage::Opening(_) | Stage::Ending(_) => return,
         };
         let mut outbox = self.outbox.take().unwrap_or_else(|| workspace.take_outbox());
-        sending::frame_out(role, opcode, false, Body::Borrowed(payload), &mut outbox, workspace);
+        sending::frame_out(role, opcode, false, payload, &mut outbox, workspace);
         self.outbox = Some(outbox);
     }
 
@@ -641,8 +660,38 @@ impl Connection {
         Some(secure.cipher()).filter(|cipher| !cipher.is_empty())
     }
 
+    /// Lends what is to be written next to somebody who writes it later, if it lies side by side and is at most
+    /// `len_max` bytes. It must come back through [`Connection::return_outbox`]; what is queued meanwhile waits, and
+    /// [`Connection::queued_bytes`] does not count what is lent.
+    pub fn lend_outbox(&mut self, len_max: usize) -> Option<Box<Outbox>> {
+        // Under TLS what is written is not the outbox but the records made from it.
+        let fits = |outbox: &Outbox| outbox.segment_count() == 1 && outbox.queued_bytes() <= len_max;
+        if self.is_secure() || !self.outbox.as_deref().is_some_and(fits) {
+            return None;
+        }
+        self.outbox.take()
+    }
+
+    /// Takes back what was lent; what is left in it goes before everything queued since.
+    pub fn return_outbox(&mut self, mut lent: Box<Outbox>, workspace: &mut Workspace) {
+        if let Some(mut newer) = self.outbox.take() {
+            if lent.is_empty() {
+                std::mem::swap(&mut lent, &mut newer);
+            } else {
+                lent.append_all(&mut newer);
+            }
+            workspace.give_outbox(newer);
+        }
+        self.outbox = Some(lent);
+        self.transmitted(workspace);
+    }
+
     /// Some of what [`Connection::poll_transmit`] gave is written; boxes that emptied go back.
     pub fn transmitted(&mut self, workspace: &mut Workspace) {
+        #[cfg(feature = "tls")]
+        if let Some(secure) = self.extra.as_mut().and_then(|extra| extra.secure.as_mut()) {
+            secure.release_if_idle();
+        }
         if self.outbox.as_ref().is_some_and(|outbox| outbox.is_empty())
             && let Some(outbox) = self.outbox.take()
         {
@@ -745,11 +794,6 @@ impl Connection {
         self.extra.as_ref()?.secure.as_deref()
     }
 
-    #[cfg(feature = "tls")]
-    fn secure_mut(&mut self) -> Option<&mut Secure> {
-        self.extra.as_mut()?.secure.as_deref_mut()
-    }
-
     fn outbox_mut(&mut self, workspace: &mut Workspace) -> &mut Outbox {
         self.outbox.get_or_insert_with(|| workspace.take_outbox())
     }
@@ -764,6 +808,11 @@ impl Connection {
         }
     }
 }
+
+/// A peer that began its request gets told why it is not heard (RFC 9110 §15.5.9).
+const HEAD_TOO_SLOW: &str = "The request head took too long to arrive.\n";
+/// The peer did its part in time (RFC 9110 §15.6.4).
+const DECISION_TOO_SLOW: &str = "The server took too long to decide about this request. Try again later.\n";
 
 fn without_words(code: CloseCode, cause: Cause) -> Closed {
     Closed { code, reason: String::new(), cause }

@@ -3,21 +3,21 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
 /// Bytes that wait to be written, in order: small frames side by side in buffers of its own, large or shared
 /// payloads by reference.
 ///
-/// Invariant: `queued_bytes` is the sum of all segments less `written`, and `written` is less than the length of
-/// the first segment (or zero when there is none).
+/// Invariant: `queued_bytes` is the sum of all segments and the tail less `written`, and `written` is less than the
+/// length of the first of them (or zero when there is none). No segment is empty; the tail may be.
 #[derive(Debug, Default)]
 pub struct Outbox {
     segments: VecDeque<Segment>,
+    /// Behind all segments: where frames are gathered. Mostly it is all there is, and its capacity is kept.
+    tail: Vec<u8>,
     /// Bytes of the first segment that the kernel has taken already.
     written: usize,
     queued_bytes: usize,
-    /// An emptied buffer that keeps its capacity for the next frame.
-    spare: Option<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -39,21 +39,12 @@ impl Outbox {
 
     /// Lets `write` append bytes behind what is queued.
     pub fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        let fits = matches!(self.segments.back(), Some(Segment::Own(buf)) if buf.len() < OWN_SEGMENT_BYTES);
-        if !fits {
-            let buf = self.spare.take().unwrap_or_default();
-            self.segments.push_back(Segment::Own(buf));
+        if self.tail.len() >= OWN_SEGMENT_BYTES {
+            self.end_tail();
         }
-        let Some(Segment::Own(buf)) = self.segments.back_mut() else {
-            unreachable!("the last segment was made an own one just above");
-        };
-        let before = buf.len();
-        write(buf);
-        self.queued_bytes += buf.len() - before;
-        if buf.is_empty() {
-            // An empty segment would make `front` say that nothing waits.
-            self.spare = self.segments.pop_back().and_then(Segment::into_own);
-        }
+        let before = self.tail.len();
+        write(&mut self.tail);
+        self.queued_bytes += self.tail.len() - before;
     }
 
     /// Appends a copy of `bytes`.
@@ -63,25 +54,34 @@ impl Outbox {
 
     /// Appends `bytes` by reference, or a copy of them where that is cheaper than a segment.
     pub fn push_shared(&mut self, bytes: Bytes) {
-        if bytes.len() < SHARE_BYTES_MIN && matches!(self.segments.back(), Some(Segment::Own(_))) {
+        if bytes.len() < SHARE_BYTES_MIN && !self.tail.is_empty() {
             self.push_copy(&bytes);
         } else if !bytes.is_empty() {
+            self.end_tail();
             self.queued_bytes += bytes.len();
             self.segments.push_back(Segment::Shared(bytes));
         }
     }
 
+    /// What was gathered becomes a segment, and another tail begins.
+    fn end_tail(&mut self) {
+        if !self.tail.is_empty() {
+            self.segments.push_back(Segment::Own(std::mem::take(&mut self.tail)));
+        }
+    }
+
     /// The bytes to be written next, as far as they lie side by side; empty if nothing waits.
     pub fn front(&self) -> &[u8] {
-        self.segments.front().map_or(&[], |segment| &segment.bytes()[self.written..])
+        &self.segments.front().map_or(&self.tail[..], Segment::bytes)[self.written..]
     }
 
     /// Fills `slices` with what is to be written next and returns how many were used.
     pub fn gather<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let tail = (!self.tail.is_empty()).then_some(&self.tail[..]);
         let mut skip = self.written;
         let mut used = 0;
-        for (slot, segment) in slices.iter_mut().zip(&self.segments) {
-            *slot = IoSlice::new(&segment.bytes()[skip..]);
+        for (slot, bytes) in slices.iter_mut().zip(self.segments.iter().map(Segment::bytes).chain(tail)) {
+            *slot = IoSlice::new(&bytes[skip..]);
             skip = 0;
             used += 1;
         }
@@ -90,7 +90,7 @@ impl Outbox {
 
     /// How many segments wait.
     pub fn segment_count(&self) -> usize {
-        self.segments.len()
+        self.segments.len() + usize::from(!self.tail.is_empty())
     }
 
     /// Forgets the next `len` bytes: the kernel has them.
@@ -101,52 +101,53 @@ impl Outbox {
     pub fn advance(&mut self, len: usize) {
         assert!(len <= self.queued_bytes, "{len} bytes written of {} queued", self.queued_bytes);
         self.queued_bytes -= len;
-        let mut left = len + self.written;
+        self.written += len;
         while let Some(first) = self.segments.front() {
             let first_len = first.bytes().len();
-            if left < first_len {
-                break;
+            if self.written < first_len {
+                return;
             }
-            left -= first_len;
+            self.written -= first_len;
             if let Some(Segment::Own(buf)) = self.segments.pop_front() {
                 self.keep(buf);
             }
         }
-        self.written = left;
+        if self.queued_bytes == 0 {
+            self.written = 0;
+            let tail = std::mem::take(&mut self.tail);
+            self.keep(tail);
+        }
     }
 
-    /// Takes out everything that waits, as owned segments, for a layer that transforms it.
-    pub fn drain_front(&mut self) -> Option<Bytes> {
-        let skip = std::mem::take(&mut self.written);
-        let segment = self.segments.pop_front()?;
-        let mut bytes = match segment {
-            Segment::Own(buf) => Bytes::from(buf),
-            Segment::Shared(bytes) => bytes,
-        };
-        bytes.advance(skip);
-        self.queued_bytes -= bytes.len();
-        Some(bytes)
+    /// Takes everything that waits in `newer` behind what waits here.
+    ///
+    /// # Panics
+    ///
+    /// If `newer` is written in part already.
+    pub fn append_all(&mut self, newer: &mut Self) {
+        assert_eq!(newer.written, 0, "what is newer cannot have been written before what is older");
+        self.queued_bytes += std::mem::take(&mut newer.queued_bytes);
+        self.segments.append(&mut newer.segments);
     }
 
     /// Drops all that waits.
     pub fn clear(&mut self) {
-        let queued = self.queued_bytes;
-        self.advance(queued);
-        self.segments.clear();
-        self.written = 0;
+        if !self.is_empty() {
+            self.advance(self.queued_bytes);
+        }
     }
 
     /// Bytes of memory held beyond the value itself.
     pub fn heap_bytes(&self) -> usize {
         let own: usize = self.segments.iter().map(Segment::capacity).sum();
-        let spare = self.spare.as_ref().map_or(0, Vec::capacity);
-        own + spare + self.segments.capacity() * size_of::<Segment>()
+        own + self.tail.capacity() + self.segments.capacity() * size_of::<Segment>()
     }
 
+    /// The next tail is gathered in `buf`, if it is not too large to be kept and there is none yet.
     fn keep(&mut self, mut buf: Vec<u8>) {
-        if buf.capacity() <= OWN_SEGMENT_BYTES {
+        if self.tail.capacity() == 0 && buf.capacity() <= OWN_SEGMENT_BYTES {
             buf.clear();
-            self.spare = Some(buf);
+            self.tail = buf;
         }
     }
 }
@@ -156,13 +157,6 @@ impl Segment {
         match self {
             Self::Own(buf) => buf,
             Self::Shared(bytes) => bytes,
-        }
-    }
-
-    fn into_own(self) -> Option<Vec<u8>> {
-        match self {
-            Self::Own(buf) => Some(buf),
-            Self::Shared(_) => None,
         }
     }
 
@@ -178,7 +172,7 @@ impl Segment {
 const OWN_SEGMENT_BYTES: usize = 64 << 10;
 
 /// Below this, copying into the buffer that is being filled is cheaper than one more segment in a gathered write.
-const SHARE_BYTES_MIN: usize = 1 << 10;
+pub(super) const SHARE_BYTES_MIN: usize = 1 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -216,16 +210,6 @@ mod tests {
             outbox.push_copy(b"again");
             assert_eq!(contents(&outbox), b"again");
         }
-    }
-
-    #[test]
-    fn draining_a_half_written_segment_gives_only_the_rest() {
-        let mut outbox = Outbox::default();
-        outbox.push_copy(b"abcdef");
-        outbox.advance(2);
-        assert_eq!(outbox.drain_front().as_deref(), Some(&b"cdef"[..]));
-        assert!(outbox.is_empty());
-        assert_eq!(outbox.drain_front(), None);
     }
 
     #[test]

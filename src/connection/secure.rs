@@ -12,21 +12,18 @@ pub(super) struct Secure {
     /// A record that a read cut.
     cut: Vec<u8>,
     close_notified: bool,
-    /// The peer sends no more, but what it sent before is not all read yet.
-    pub(super) end_waits: bool,
 }
 
 /// What a read told beside its plaintext.
 #[derive(Clone, Copy, Debug)]
 pub struct Opened {
-    /// The peer said that it sends no more (close_notify, RFC 8446 §6.1): call
-    /// [`handle_close_notify`](super::Connection::handle_close_notify) behind the plaintext.
+    /// The peer said that it sends no more (close_notify, RFC 8446 §6.1): treat it as the end of input.
     pub peer_closed: bool,
 }
 
 impl Secure {
     pub(super) fn new(session: Session) -> Self {
-        Self { session, cipher: Outbox::default(), cut: Vec::new(), close_notified: false, end_waits: false }
+        Self { session, cipher: Outbox::default(), cut: Vec::new(), close_notified: false }
     }
 
     pub(super) fn session(&self) -> &Session {
@@ -89,6 +86,13 @@ impl Secure {
             plain.advance(len);
         }
         Ok(())
+    }
+
+    /// Gives memory back once everything is written: an idle session keeps none for ciphertext.
+    pub(super) fn release_if_idle(&mut self) {
+        if self.cipher.is_empty() && self.cipher.heap_bytes() > 0 {
+            self.cipher = Outbox::default();
+        }
     }
 
     /// Says once that we send no more (close_notify).

@@ -4,7 +4,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::extra::{self, Extra};
-use super::outbox::Outbox;
+use super::outbox::{Outbox, SHARE_BYTES_MIN};
 use super::receiving::{Compression, Terms};
 use super::workspace::{DEFLATE_LEVEL, WINDOW_BITS_MAX, WINDOW_BITS_MIN, Workspace};
 use crate::protocol::MessageKind;
@@ -48,13 +48,21 @@ pub(super) fn message(
         deflate(slot, ours, body.bytes(), &mut deflated, workspace);
         // A message that does not shrink goes as it is, unless the peer's window has it already (RFC 7692 §7.2.1).
         if deflated.len() < body.bytes().len() || ours.context_takeover {
-            frame_out(terms.role, opcode, true, Body::Borrowed(&deflated), outbox, workspace);
+            frame_out(terms.role, opcode, true, &deflated, outbox, workspace);
             workspace.deflated = deflated;
             return;
         }
         workspace.deflated = deflated;
     }
-    frame_out(terms.role, opcode, false, body, outbox, workspace);
+    match body {
+        // A client's frame is masked, so its payload cannot be shared.
+        Body::Shared(bytes) if terms.role == Role::Server && bytes.len() >= SHARE_BYTES_MIN => {
+            let (header, header_len) = header(opcode, false, None, bytes.len());
+            outbox.push_copy(&header[..header_len]);
+            outbox.push_shared(bytes);
+        }
+        body => frame_out(terms.role, opcode, false, body.bytes(), outbox, workspace),
+    }
 }
 
 /// Queues one unfragmented frame.
@@ -62,7 +70,7 @@ pub(super) fn frame_out(
     role: Role,
     opcode: Opcode,
     rsv1: bool,
-    body: Body<'_>,
+    payload: &[u8],
     outbox: &mut Outbox,
     workspace: &mut Workspace,
 ) {
@@ -70,23 +78,18 @@ pub(super) fn frame_out(
         Role::Server => None,
         Role::Client => Some(workspace.random.mask_key()),
     };
-    let (header, header_len) = header(opcode, rsv1, mask, body.bytes().len());
-    match (mask, body) {
-        (Some(key), body) => outbox.append(|buf| {
-            buf.extend_from_slice(&header[..header_len]);
-            let start = buf.len();
-            buf.extend_from_slice(body.bytes());
-            mask::apply(&mut buf[start..], key);
-        }),
-        (None, Body::Shared(bytes)) => {
-            outbox.push_copy(&header[..header_len]);
-            outbox.push_shared(bytes);
+    let (header, header_len) = header(opcode, rsv1, mask, payload.len());
+    outbox.append(|buf| {
+        let payload_start = buf.len() + header_len;
+        // All of the array and a cut: a copy whose length the compiler knows is no call.
+        buf.reserve(HEADER_LEN_MAX + payload.len());
+        buf.extend_from_slice(&header);
+        buf.truncate(payload_start);
+        buf.extend_from_slice(payload);
+        if let Some(key) = mask {
+            mask::apply(&mut buf[payload_start..], key);
         }
-        (None, Body::Borrowed(bytes)) => outbox.append(|buf| {
-            buf.extend_from_slice(&header[..header_len]);
-            buf.extend_from_slice(bytes);
-        }),
-    }
+    });
 }
 
 fn deflate(

@@ -20,7 +20,7 @@ pub(super) struct WebSocket {
     pub(super) ping_sent: bool,
     last_heard: Tick,
     /// While open: when it has lived long enough. While closing: when the peer is given up.
-    end_at: Tick,
+    pub(super) end_at: Tick,
 }
 
 /// How far the closing handshake is.
@@ -118,14 +118,11 @@ impl WebSocket {
     }
 
     fn idle_at(&self, spans: &Spans) -> Tick {
-        match self.reading {
-            Reading::Flowing => self.last_heard.plus(spans.idle),
-            // Who is not read cannot be heard.
-            Reading::Paused => Tick::NEVER,
-        }
+        // Who is not read cannot be heard.
+        if self.reads() { self.last_heard.plus(spans.idle) } else { Tick::NEVER }
     }
 
     fn ping_at(&self, spans: &Spans) -> Tick {
-        if self.ping_sent || self.reading == Reading::Paused { Tick::NEVER } else { self.last_heard.plus(spans.ping) }
+        if self.reads() && !self.ping_sent { self.last_heard.plus(spans.ping) } else { Tick::NEVER }
     }
 }

@@ -16,6 +16,8 @@ pub struct Workspace {
     pub(super) deflated: Vec<u8>,
     #[expect(clippy::vec_box, reason = "the boxes move between here and the connections")]
     outboxes: Vec<Box<Outbox>>,
+    /// Memory that the pooled outboxes hold, boxes not included.
+    outboxes_heap_bytes: usize,
     #[expect(clippy::vec_box, reason = "the boxes move between here and the connections")]
     extras: Vec<Box<Extra>>,
     /// By window bits, from 9 to 15: a compressor's window must not be larger than agreed (RFC 7692 §7.1.2.1).
@@ -32,6 +34,7 @@ impl Workspace {
             random: Random::new(seed),
             deflated: Vec::new(),
             outboxes: Vec::new(),
+            outboxes_heap_bytes: 0,
             extras: Vec::new(),
             deflaters: Default::default(),
             inflater: None,
@@ -60,17 +63,21 @@ impl Workspace {
 
     /// Bytes that pools and shared codecs' buffers hold on to, for the metrics.
     pub fn pooled_bytes(&self) -> usize {
-        let outboxes: usize = self.outboxes.iter().map(|o| size_of::<Outbox>() + o.heap_bytes()).sum();
+        let outboxes = self.outboxes.len() * size_of::<Outbox>() + self.outboxes_heap_bytes;
         outboxes + self.extras.len() * size_of::<Extra>() + self.deflated.capacity()
     }
 
     pub(super) fn take_outbox(&mut self) -> Box<Outbox> {
-        self.outboxes.pop().unwrap_or_default()
+        let Some(outbox) = self.outboxes.pop() else { return Box::default() };
+        self.outboxes_heap_bytes -= outbox.heap_bytes();
+        outbox
     }
 
     pub(super) fn give_outbox(&mut self, mut outbox: Box<Outbox>) {
-        if self.outboxes.len() < POOLED_MAX {
-            outbox.clear();
+        outbox.clear();
+        let heap_bytes = self.outboxes_heap_bytes + outbox.heap_bytes();
+        if self.outboxes.len() < POOLED_MAX && heap_bytes <= POOLED_BYTES_MAX {
+            self.outboxes_heap_bytes = heap_bytes;
             self.outboxes.push(outbox);
         }
     }
@@ -106,3 +113,5 @@ pub(super) const WINDOW_BITS_MAX: u8 = 15;
 pub(super) const DEFLATE_LEVEL: u8 = 1;
 /// Boxes kept for reuse. More are freed: a burst must not hold memory for ever.
 const POOLED_MAX: usize = 1024;
+/// Memory that the boxes kept for reuse may hold on to.
+const POOLED_BYTES_MAX: usize = 4 << 20;

@@ -142,6 +142,12 @@ impl<T> Post<T> {
         }
     }
 
+    /// Whether some backlog is half full: time to stop everybody whose messages might cross, while there is room for
+    /// what is under way.
+    pub fn is_nearly_full(&self) -> bool {
+        self.lanes.iter().flatten().any(|lane| lane.backlog.len() * 2 >= lane.ring.buffer().capacity())
+    }
+
     /// Whether some envelope waits in a backlog.
     pub fn is_congested(&self) -> bool {
         self.lanes.iter().flatten().any(|lane| !lane.backlog.is_empty())
@@ -170,6 +176,11 @@ impl<T> Mailbox<T> {
     /// Must be called before the mailbox is emptied, so that whatever comes later rings again.
     pub fn answer_bell(&self) {
         self.bell.answer();
+    }
+
+    /// Makes the core take another turn: it did not empty the mailbox.
+    pub fn ring_again(&self) {
+        self.bell.ring();
     }
 
     /// The next envelope: other cores' in turn, then other threads'.

@@ -4,27 +4,45 @@
 //! receive had already got is processed like any other: a cancellation may come too late, and then it brings data.
 
 use std::cell::RefCell;
-use std::mem::ManuallyDrop;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, RawFd};
+use std::num::NonZeroU32;
+use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
 use monoio::buf::IoBufMut;
 use monoio::io::{CancelableAsyncReadRent, Canceller};
-use monoio::net::TcpStream;
 use rustix::io::Errno;
 
+use super::buffers::{Buffer, BufferPool};
 use super::driver::Shard;
+use super::view::View;
 use crate::connection::Tick;
 use crate::handler::Handler;
 
 /// All hot connections of a shard.
 pub(super) struct HotTable {
     slots: Vec<Option<Slot>>,
-    free: Vec<u32>,
+    free: Vec<HotSlot>,
     starts: Vec<Start>,
     buffers: BufferPool,
     next_sweep: Tick,
+    /// For tests: a connection leaves after each receive.
+    restless: bool,
+}
+
+/// The place of a hot connection in the table, counted from one so that "none" costs no byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct HotSlot(NonZeroU32);
+
+impl HotSlot {
+    fn at(place: usize) -> Self {
+        let number = u32::try_from(place + 1).expect("fewer hot connections than descriptors");
+        Self(NonZeroU32::new(number).expect("one more than a place is not zero"))
+    }
+
+    fn place(self) -> usize {
+        self.0.get() as usize - 1
+    }
 }
 
 struct Slot {
@@ -33,23 +51,23 @@ struct Slot {
     active: bool,
     /// The receive is to come back: nothing more is posted.
     leaving: bool,
+    /// For writes through the ring, while none is under way.
+    writer: Option<View>,
 }
 
 /// A task to be spawned.
 pub(super) struct Start {
-    slot: u32,
+    slot: HotSlot,
     index: u32,
     generation: u32,
     view: View,
-    buffer: Vec<u8>,
+    buffer: Buffer,
 }
 
-/// The runtime's view of a socket that the shard owns: letting go of it closes nothing.
-struct View(ManuallyDrop<TcpStream>);
-
 impl HotTable {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(restless: bool) -> Self {
         Self {
+            restless,
             slots: Vec::new(),
             free: Vec::new(),
             starts: Vec::new(),
@@ -66,16 +84,17 @@ impl HotTable {
         socket: BorrowedFd<'_>,
         last_read_len: usize,
         now: Tick,
-    ) -> u32 {
-        let slot = Slot { canceller: Some(Canceller::new()), active: true, leaving: false };
+    ) -> HotSlot {
+        let slot =
+            Slot { canceller: Some(Canceller::new()), active: true, leaving: false, writer: Some(View::new(socket)) };
         let place = match self.free.pop() {
             Some(place) => {
-                self.slots[place as usize] = Some(slot);
+                self.slots[place.place()] = Some(slot);
                 place
             }
             None => {
                 self.slots.push(Some(slot));
-                self.slots.len() as u32 - 1
+                HotSlot::at(self.slots.len() - 1)
             }
         };
         let buffer = self.buffers.take(last_read_len);
@@ -90,9 +109,22 @@ impl HotTable {
         self.starts.pop()
     }
 
+    /// The view to write through; it must be given back.
+    pub(super) fn take_writer(&mut self, slot: HotSlot) -> Option<View> {
+        self.slots.get_mut(slot.place())?.as_mut()?.writer.take()
+    }
+
+    /// A view of a connection that is hot still is kept for its next write.
+    pub(super) fn give_writer(&mut self, slot: HotSlot, view: View) {
+        match self.slots.get_mut(slot.place()).and_then(Option::as_mut) {
+            Some(slot) if slot.writer.is_none() => slot.writer = Some(view),
+            Some(_) | None => view.release(),
+        }
+    }
+
     /// Makes the receive of `slot` come back.
-    pub(super) fn cancel(&mut self, slot: u32) {
-        let Some(slot) = self.slots.get_mut(slot as usize).and_then(Option::as_mut) else { return };
+    pub(super) fn cancel(&mut self, slot: HotSlot) {
+        let Some(slot) = self.slots.get_mut(slot.place()).and_then(Option::as_mut) else { return };
         if !slot.leaving {
             slot.leaving = true;
             slot.canceller = slot.canceller.take().map(Canceller::cancel);
@@ -101,7 +133,7 @@ impl HotTable {
 
     /// Makes every receive come back.
     pub(super) fn cancel_all(&mut self) {
-        (0..self.slots.len() as u32).for_each(|slot| self.cancel(slot));
+        (0..self.slots.len()).for_each(|place| self.cancel(HotSlot::at(place)));
     }
 
     /// Whether no task is left.
@@ -120,49 +152,36 @@ impl HotTable {
             return;
         }
         let mut cancelled = 0;
-        for place in 0..self.slots.len() as u32 {
-            let Some(slot) = self.slots[place as usize].as_mut() else { continue };
+        for place in 0..self.slots.len() {
+            let Some(slot) = self.slots[place].as_mut() else { continue };
             let silent = !std::mem::take(&mut slot.active);
             if silent && !slot.leaving && cancelled < CANCELS_PER_SWEEP {
-                self.cancel(place);
+                self.cancel(HotSlot::at(place));
                 cancelled += 1;
             }
         }
         self.next_sweep = if self.is_empty() { Tick::NEVER } else { now.after(SWEEP_INTERVAL) };
-        self.buffers.shrink(self.slots.len() - self.free.len());
+        self.buffers.shrink();
     }
 
-    fn handle(&mut self, slot: u32) -> Option<monoio::io::CancelHandle> {
-        let slot = self.slots[slot as usize].as_ref()?;
+    fn handle(&mut self, slot: HotSlot) -> Option<monoio::io::CancelHandle> {
+        let slot = self.slots[slot.place()].as_ref()?;
         slot.canceller.as_ref().filter(|_| !slot.leaving).map(Canceller::handle)
     }
 
-    fn note_activity(&mut self, slot: u32) {
-        if let Some(slot) = &mut self.slots[slot as usize] {
+    fn note_activity(&mut self, slot: HotSlot) {
+        if let Some(slot) = &mut self.slots[slot.place()] {
             slot.active = true;
+            slot.leaving |= self.restless;
         }
     }
 
-    fn remove(&mut self, slot: u32, buffer: Vec<u8>) {
-        self.slots[slot as usize] = None;
+    fn remove(&mut self, slot: HotSlot, buffer: Buffer) {
+        if let Some(writer) = self.slots[slot.place()].take().and_then(|slot| slot.writer) {
+            writer.release();
+        }
         self.free.push(slot);
         self.buffers.give(buffer);
-    }
-}
-
-impl View {
-    fn new(socket: BorrowedFd<'_>) -> Self {
-        // SAFETY: the descriptor is open, and stays open for as long as this view lives: the shard closes a socket
-        // only after `run` has released the view. `from_std` turns the value back into a number, and
-        // `ManuallyDrop` keeps the view from closing it.
-        let stream = unsafe { std::net::TcpStream::from_raw_fd(socket.as_raw_fd()) };
-        let stream = TcpStream::from_std(stream).expect("wrapping a descriptor for the ring does not fail");
-        Self(ManuallyDrop::new(stream))
-    }
-
-    /// Gives the descriptor up without closing it. No operation may be in flight.
-    fn release(self) -> RawFd {
-        ManuallyDrop::into_inner(self.0).into_raw_fd()
     }
 }
 
@@ -177,11 +196,12 @@ pub(super) async fn run<H: Handler>(shard: Rc<RefCell<Shard<H>>>, start: Start) 
     let Start { slot, index, generation, mut view, mut buffer } = start;
     let mut then = first(&shard, slot);
     while let Then::Receive(handle) = then {
-        let (result, returned) = view.0.cancelable_read(Whole(buffer), handle).await;
-        buffer = returned.0;
-        then = received(&shard, slot, index, &mut buffer, result);
+        let (bytes, small_reads) = buffer.into_bytes();
+        let (result, returned) = view.stream().cancelable_read(Whole(bytes), handle).await;
+        buffer = Buffer::from_bytes(returned.0, small_reads);
+        (then, buffer) = received(&shard, slot, index, buffer, result);
     }
-    let _ = view.release();
+    view.release();
     let mut this = shard.borrow_mut();
     this.hot.remove(slot, buffer);
     if this.state.core().generation(index) == generation {
@@ -189,24 +209,26 @@ pub(super) async fn run<H: Handler>(shard: Rc<RefCell<Shard<H>>>, start: Start) 
     }
 }
 
-fn first<H: Handler>(shard: &Rc<RefCell<Shard<H>>>, slot: u32) -> Then {
+fn first<H: Handler>(shard: &Rc<RefCell<Shard<H>>>, slot: HotSlot) -> Then {
     shard.borrow_mut().hot.handle(slot).map_or(Then::Leave, Then::Receive)
 }
 
 fn received<H: Handler>(
     shard: &Rc<RefCell<Shard<H>>>,
-    slot: u32,
+    slot: HotSlot,
     index: u32,
-    buffer: &mut [u8],
+    mut buffer: Buffer,
     result: std::io::Result<usize>,
-) -> Then {
+) -> (Then, Buffer) {
     let mut this = shard.borrow_mut();
     this.begin_turn();
     match result {
         Ok(0) => this.state.handle_eof(index),
         Ok(len) => {
             this.hot.note_activity(slot);
-            this.state.handle_input(index, &mut buffer[..len]);
+            this.state.handle_input(index, buffer.received(len));
+            let fit = buffer.judge(len);
+            buffer = this.hot.buffers.exchange(buffer, fit);
         }
         Err(error) if error.raw_os_error() == Some(Errno::CANCELED.raw_os_error()) => {}
         Err(_) => this.state.handle_reset(index),
@@ -214,7 +236,7 @@ fn received<H: Handler>(
     this.wake();
     let reads = this.state.core().wants_input(index);
     // A slot that is leaving has no handle: the receive came back with data after all, or another was never posted.
-    this.hot.handle(slot).filter(|_| reads).map_or(Then::Leave, Then::Receive)
+    (this.hot.handle(slot).filter(|_| reads).map_or(Then::Leave, Then::Receive), buffer)
 }
 
 /// A whole buffer, initialised, to be received into.
@@ -236,31 +258,6 @@ unsafe impl IoBufMut for Whole {
     }
 }
 
-/// Receive buffers that are not in use.
-#[derive(Default)]
-struct BufferPool {
-    small: Vec<Vec<u8>>,
-}
-
-impl BufferPool {
-    fn take(&mut self, _last_read_len: usize) -> Vec<u8> {
-        self.small.pop().unwrap_or_else(|| vec![0; HOT_BUFFER_BYTES])
-    }
-
-    fn give(&mut self, buffer: Vec<u8>) {
-        self.small.push(buffer);
-    }
-
-    /// Keeps no more than are in use, so that the pool follows the load down.
-    fn shrink(&mut self, in_use: usize) {
-        self.small.truncate(in_use.max(POOLED_MIN));
-    }
-}
-
-/// What one receive may bring.
-const HOT_BUFFER_BYTES: usize = 16 << 10;
-/// Buffers that are kept however little there is to do.
-const POOLED_MIN: usize = 16;
 /// Silence between one and two of these makes a connection cold.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 /// A wave of demotions is spread over several sweeps.

@@ -199,6 +199,11 @@ pub(super) fn shutdown_write(socket: BorrowedFd<'_>) {
     let _ = net::shutdown(socket, Shutdown::Write);
 }
 
+/// Ends both directions: a write that waits for room comes back with an error.
+pub(super) fn shutdown_both(socket: BorrowedFd<'_>) {
+    let _ = net::shutdown(socket, Shutdown::Both);
+}
+
 /// What an accept brought.
 pub(super) enum Accepted {
     Socket(OwnedFd, Peer),

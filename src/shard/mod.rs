@@ -4,20 +4,27 @@
 //!
 //! - `driver`: the core's loop: waits, hands out what happened, settles what was touched at the end of the turn;
 //! - `hot`: the task of a connection with a receive posted in the ring;
+//! - `paged`, `slab`, `wheel`, `temperature`: what `state` and `driver` keep per connection;
+//! - `buffers`: what hot connections receive into;
+//! - `ring_write`: writes that leave through the ring, many in one call; `view`: what it and `hot` see of a socket;
 //! - `kernel`: the system calls;
 //! - `runtime`: io_uring or epoll;
 //! - `listener`: where peers come from.
 
+mod buffers;
 mod clock;
 mod driver;
 mod envelope;
 mod hot;
 mod kernel;
 mod listener;
+mod paged;
+mod ring_write;
 mod runtime;
 mod slab;
 pub mod state;
 mod temperature;
+mod view;
 mod wheel;
 
 pub(crate) use driver::{Core, CoreOptions};

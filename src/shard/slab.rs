@@ -1,5 +1,6 @@
 //! Where a shard's connections lie: pages of records that never move, so that growing copies nothing.
 
+use super::paged::Paged;
 use super::temperature::Heat;
 use super::wheel::{Node, Nodes};
 use crate::connection::Connection;
@@ -12,6 +13,8 @@ pub(super) struct Record {
     pub(super) heat: Heat,
     /// Whether it is on the list of what to look at when the turn ends.
     pub(super) touched: bool,
+    /// Whether it came when the server was full: it only gets told so, and does not count.
+    pub(super) surplus: bool,
 }
 
 const _: () = {
@@ -22,7 +25,7 @@ const _: () = {
 /// Records by index. An index is used again, a pair of index and generation is not.
 #[derive(Default)]
 pub(super) struct Slab {
-    pages: Vec<Box<[Slot]>>,
+    slots: Paged<Slot>,
     /// First free slot, as a list through the free ones.
     free: Option<u32>,
     /// Slots handed out at least once.
@@ -48,7 +51,7 @@ impl Slab {
 
     /// Bytes of memory in pages, whether their slots are taken or not.
     pub(super) fn heap_bytes(&self) -> usize {
-        self.pages.len() * PAGE_SLOTS * size_of::<Slot>()
+        self.slots.heap_bytes()
     }
 
     /// Puts a connection in and answers its index.
@@ -56,11 +59,11 @@ impl Slab {
         let index = self.free.unwrap_or(self.touched);
         if index == self.touched {
             self.touched += 1;
-            if index as usize / PAGE_SLOTS == self.pages.len() {
-                self.pages.push(empty_page());
+            if index as usize == self.slots.capacity() {
+                self.slots.grow(|| Slot::Free { next: None, generation: 0 });
             }
         }
-        let slot = self.slot_mut(index);
+        let slot = &mut self.slots[index];
         let Slot::Free { next, generation } = *slot else {
             unreachable!("the free list holds only free slots");
         };
@@ -70,6 +73,7 @@ impl Slab {
             generation,
             heat: Heat::default(),
             touched: false,
+            surplus: false,
         });
         self.free = next;
         self.len += 1;
@@ -79,7 +83,7 @@ impl Slab {
     /// Takes the connection at `index` out. Its generation is over.
     pub(super) fn remove(&mut self, index: u32) -> Option<Connection> {
         let next = self.free;
-        let slot = self.pages.get_mut(index as usize / PAGE_SLOTS)?.get_mut(index as usize % PAGE_SLOTS)?;
+        let slot = self.slots.get_mut(index)?;
         let Slot::Taken(record) = slot else { return None };
         let generation = record.generation.wrapping_add(1);
         let Slot::Taken(record) = std::mem::replace(slot, Slot::Free { next, generation }) else {
@@ -92,7 +96,7 @@ impl Slab {
 
     /// The record at `index`.
     pub(super) fn get(&self, index: u32) -> Option<&Record> {
-        match self.pages.get(index as usize / PAGE_SLOTS)?.get(index as usize % PAGE_SLOTS)? {
+        match self.slots.get(index)? {
             Slot::Taken(record) => Some(record),
             Slot::Free { .. } => None,
         }
@@ -100,7 +104,7 @@ impl Slab {
 
     /// The record at `index`.
     pub(super) fn get_mut(&mut self, index: u32) -> Option<&mut Record> {
-        match self.pages.get_mut(index as usize / PAGE_SLOTS)?.get_mut(index as usize % PAGE_SLOTS)? {
+        match self.slots.get_mut(index)? {
             Slot::Taken(record) => Some(record),
             Slot::Free { .. } => None,
         }
@@ -110,10 +114,6 @@ impl Slab {
     pub(super) fn end(&self) -> u32 {
         self.touched
     }
-
-    fn slot_mut(&mut self, index: u32) -> &mut Slot {
-        &mut self.pages[index as usize / PAGE_SLOTS][index as usize % PAGE_SLOTS]
-    }
 }
 
 impl Nodes for Slab {
@@ -121,13 +121,6 @@ impl Nodes for Slab {
         &mut self.get_mut(index).expect("only taken records are in the wheel").timer
     }
 }
-
-fn empty_page() -> Box<[Slot]> {
-    (0..PAGE_SLOTS).map(|_| Slot::Free { next: None, generation: 0 }).collect()
-}
-
-/// Slots per page: 16 KiB or so, small beside what the first connection costs anyway.
-const PAGE_SLOTS: usize = 256;
 
 #[cfg(test)]
 mod tests {

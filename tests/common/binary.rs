@@ -1,5 +1,7 @@
 //! The `corewire` binary in a process of its own.
 
+#![allow(clippy::print_stderr, reason = "a failing test shows its seed, its variant and the log")]
+
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};

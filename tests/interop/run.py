@@ -34,18 +34,21 @@ TEXTS = ["", "hello", "Grüße, κόσμε, 世界, 🌍", "é" * 63, "語" * 30
 SIZES = [0, 1, 125, 126, 127, 65_535, 65_536, 1 << 20]
 CLOSES = [[1000, ""], [3000, "going"], [4999, "tschüß 🌍"]]
 
-# Name by which a client knows the server: how it is started, besides its driver.
+# Name by which a client knows the server: its command and options, besides the driver.
 SERVERS = {
-    "plain": ["--origin", "*", "--deflate", "shared"],
-    "nodeflate": ["--origin", "*", "--deflate", "off"],
-    "limited": ["--origin", "*", "--max-message-bytes", str(MESSAGE_LIMIT)],
-    "guarded": ["--origin", "{allowed}"],
-    "pinging": ["--origin", "*", "--ping-interval", "200ms", "--idle-timeout", "1s"],
-    "tls": ["--origin", "*", "--tls-cert", "{tls}/cert.pem", "--tls-key", "{tls}/key.pem"],
+    "plain": ["echo", "--origin", "*", "--deflate", "shared"],
+    "nodeflate": ["echo", "--origin", "*", "--deflate", "off"],
+    "limited": ["echo", "--origin", "*", "--max-message-bytes", str(MESSAGE_LIMIT)],
+    "guarded": ["echo", "--origin", "{allowed}"],
+    "samehost": ["echo"],
+    "pinging": ["echo", "--origin", "*", "--ping-interval", "200ms", "--idle-timeout", "1s"],
+    "tls": ["echo", "--origin", "*", "--tls-cert", "{tls}/cert.pem", "--tls-key", "{tls}/key.pem"],
+    "broadcast": ["broadcast", "--origin", "*"],
 }
 
 EVERY = {"text", "binary", "pipelined", "close", "too-big", "origin-allowed", "origin-refused", "tls"}
 DEFLATE = {"deflate", "deflate-refused"}
+PROBES = {"deflate-not-offered", "fragments", "ping"}
 
 
 class Missing(Exception):
@@ -174,12 +177,15 @@ CLIENTS = {
     "ws": Client(
         ["node", HERE / "clients/ws_client.cjs"],
         [install_python, install_node],
-        EVERY | DEFLATE | {"deflate-not-offered", "fragments", "ping", "server-ping", "close-without-code"},
+        EVERY
+        | DEFLATE
+        | PROBES
+        | {"server-ping", "close-reason", "close-without-code", "origin-same-host", "broadcast"},
     ),
     "websockets": Client(
         [VENV_PYTHON, HERE / "clients/websockets_client.py"],
         [install_python],
-        EVERY | DEFLATE | {"deflate-not-offered", "fragments", "ping"},
+        EVERY | DEFLATE | PROBES | {"close-reason"},
     ),
     "aiohttp": Client(
         [VENV_PYTHON, HERE / "clients/aiohttp_client.py"],
@@ -189,12 +195,12 @@ CLIENTS = {
     "java": Client(
         ["java", "-Dfile.encoding=UTF-8", HERE / "clients/JavaClient.java"],
         [install_python, install_program(["java", "javac"], ["default-jdk-headless"])],
-        EVERY | {"deflate-not-offered", "fragments", "ping", "server-ping"},
+        EVERY | PROBES | {"server-ping", "close-reason"},
     ),
     "chromium": Client(
         [sys.executable, HERE / "clients/chromium_client.py"],
         [install_python, install_program(["chromium", "chromedriver"], ["chromium", "chromium-driver"])],
-        EVERY | DEFLATE | {"server-ping", "close-without-code", "reconnect"},
+        EVERY | DEFLATE | {"server-ping", "close-reason", "close-without-code", "reconnect"},
     ),
 }
 
@@ -232,9 +238,9 @@ def run_client(client, driver, origins):
     try:
         with contextlib.ExitStack() as stack:
             servers = {}
-            for name, options in SERVERS.items():
-                filled = [option.format(allowed=origins["allowed"], tls=CACHE / "tls") for option in options]
-                servers[name] = stack.enter_context(Server("echo", "--driver", driver, *filled))
+            for name, command in SERVERS.items():
+                filled = [word.format(allowed=origins["allowed"], tls=CACHE / "tls") for word in command]
+                servers[name] = stack.enter_context(Server(*filled, "--driver", driver))
                 given[name] = servers[name].url
             talk(client, given, servers, reports)
     except (ServerError, OSError) as error:

@@ -156,7 +156,7 @@ pub static OPTIONS: &[OptionSpec] = &[
         default: Fallback::Value("shared"),
         help: "Compression with permessage-deflate: off, shared or dedicated",
         more: "shared compresses each message alone and takes no memory per connection. dedicated keeps the window \
-               between messages where the peer allows it: a better ratio, up to 300 KiB per connection.",
+               between messages where the peer allows it: a better ratio, up to 418 KiB per connection.",
         set: |draft, input| input.word(&DEFLATES).map(|mode| draft.config.limits.deflate = mode),
         get: |config| Shown::word("deflate", DEFLATES.iter().position(|d| *d == config.limits.deflate)),
     },

@@ -69,7 +69,7 @@ pub enum ClientHandshakeError {
     #[error(transparent)]
     Extension(#[from] NegotiationError),
     /// What we were told to send cannot be sent: the caller's mistake, not the server's.
-    #[error("the request cannot be written: {0} has a character that does not belong there")]
+    #[error("the request cannot be written: {0} does not belong there as it is")]
     Unwritable(&'static str),
 }
 
@@ -201,7 +201,10 @@ fn check_writable(
     if !path.starts_with('/') || !path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
         return unwritable("the path");
     }
-    if subprotocols.iter().any(|subprotocol| tokens::as_token(subprotocol.as_bytes()).is_none()) {
+    // RFC 6455 §4.1: tokens, and all of them different.
+    let repeated = |index: usize| subprotocols[..index].contains(&subprotocols[index]);
+    let is_bad = |index: usize| tokens::as_token(subprotocols[index].as_bytes()).is_none() || repeated(index);
+    if (0..subprotocols.len()).any(is_bad) {
         return unwritable("a subprotocol");
     }
     let writable = |(name, value): &(String, String)| check_header(name, value).is_ok() && !is_handshake_field(name);
@@ -343,5 +346,8 @@ mod tests {
         for (got, want) in cases {
             assert_eq!(got, want.map(ClientHandshakeError::Unwritable));
         }
+        let twice = vec!["p".into(), "q".into(), "p".into()];
+        let got = ClientHandshake::new("a", "/", [0; KEY_LEN], twice, None, Vec::new()).err();
+        assert_eq!(got, Some(ClientHandshakeError::Unwritable("a subprotocol")), "RFC 6455 §4.1: all different");
     }
 }

@@ -17,6 +17,7 @@ use std::time::Duration;
 pub use reach::{CoreState, ShardOptions};
 
 use super::envelope::Envelope;
+use super::paged::Paged;
 use super::temperature::{ColdRead, Thermostat};
 use crate::connection::{Cause, Closed, Event, Input, NextStep, Tick};
 use crate::handler::{Conn, Core, Handler, Peer, Told};
@@ -33,8 +34,8 @@ use crate::tls::TlsError;
 /// One core: its handler, and everything the handler can reach.
 pub struct State<H: Handler> {
     handler: H,
-    /// By index. A box, so that a core whose handler remembers nothing pays 8 bytes per connection at most.
-    sessions: Vec<Option<Box<H::Session>>>,
+    /// By index; one byte each if the handler remembers nothing.
+    sessions: Paged<Option<H::Session>>,
     core: CoreState,
     due: Vec<u32>,
     tick_every: Option<Duration>,
@@ -51,7 +52,7 @@ impl<H: Handler> State<H> {
         let tick_every = handler.tick_interval();
         Self {
             handler,
-            sessions: Vec::new(),
+            sessions: Paged::default(),
             core: CoreState::new(options, post, outside, overflow, now),
             due: Vec::new(),
             tick_every,
@@ -79,8 +80,8 @@ impl<H: Handler> State<H> {
     /// A socket was accepted. `None`: no room, close it.
     pub fn handle_accept(&mut self, peer: Peer) -> Option<u32> {
         let index = self.core.insert(peer)?;
-        if self.sessions.len() <= index as usize {
-            self.sessions.resize_with(index as usize + 1, || None);
+        if self.sessions.capacity() <= index as usize {
+            self.sessions.grow(|| None);
         }
         Some(index)
     }
@@ -108,7 +109,7 @@ impl<H: Handler> State<H> {
             self.feed(index, Input::new(&mut plaintext));
         }
         match opened {
-            Ok(opened) if opened.peer_closed => self.handle_close_notify(index),
+            Ok(opened) if opened.peer_closed => self.handle_eof(index),
             Ok(_) => {}
             Err(error) => {
                 if was_opening {
@@ -132,14 +133,6 @@ impl<H: Handler> State<H> {
             record.connection.forsake_tls();
         }
         self.respond(index, &Response::text(400, "This port speaks TLS: use https:// or wss://.\n"));
-    }
-
-    #[cfg(feature = "tls")]
-    fn handle_close_notify(&mut self, index: u32) {
-        let (workspace, now) = (&mut self.core.workspace, self.core.now);
-        let record = self.core.slab.get_mut(index);
-        let event = record.and_then(|record| record.connection.handle_close_notify(workspace, now));
-        self.after(index, event);
     }
 
     #[cfg(not(feature = "tls"))]
@@ -198,7 +191,12 @@ impl<H: Handler> State<H> {
     pub fn handle_mailbox(&mut self, mailbox: &mut Mailbox<Envelope>) -> Vec<Order> {
         mailbox.answer_bell();
         let mut orders = Vec::new();
-        while let Some(envelope) = mailbox.take() {
+        for taken in 0.. {
+            if taken == ENVELOPES_PER_TURN {
+                mailbox.ring_again();
+                break;
+            }
+            let Some(envelope) = mailbox.take() else { break };
             self.core.metrics.mesh_received.add(1);
             match envelope {
                 Envelope::Broadcast { kind, payload } => {
@@ -256,15 +254,8 @@ impl<H: Handler> State<H> {
 
     /// Takes a connection out whose socket is closed.
     pub fn release(&mut self, index: u32) {
-        if self.core.slab.get(index).is_some() {
-            self.core.wheel.disarm(&mut self.core.slab, index);
-        }
-        if let Some(connection) = self.core.slab.remove(index) {
-            connection.recycle(&mut self.core.workspace);
-            self.core.peers.remove(&index);
-            self.core.count_out(index);
-        }
-        if let Some(session) = self.sessions.get_mut(index as usize) {
+        self.core.remove(index);
+        if let Some(session) = self.sessions.get_mut(index) {
             *session = None;
         }
     }
@@ -288,6 +279,7 @@ impl<H: Handler> State<H> {
     // ---- inside --------------------------------------------------------------------------------------------
 
     fn feed(&mut self, index: u32, mut input: Input<'_>) {
+        self.core.hold_if_nearly_full(index);
         loop {
             let now = self.core.now;
             let Some(record) = self.core.slab.get_mut(index) else { return };
@@ -302,12 +294,7 @@ impl<H: Handler> State<H> {
     /// Gives a connection that reads again what a pause had left behind.
     fn resume_waiting(&mut self, index: u32) {
         while let Some(record) = self.core.slab.get_mut(index) {
-            let Some(mut waiting) = record.connection.take_waiting() else {
-                if record.connection.take_waiting_end() {
-                    self.handle_eof(index);
-                }
-                return;
-            };
+            let Some(mut waiting) = record.connection.take_waiting() else { return };
             self.feed(index, Input::new(&mut waiting));
         }
     }
@@ -363,18 +350,17 @@ impl<H: Handler> State<H> {
             tracing::debug!(%violation, code = closed.code.0, "a peer broke a rule");
         }
         let id = self.core.id(index);
-        if let Some(session) = self.sessions[index as usize].take() {
-            self.guard(|handler, core| handler.close(core, id, *session, closed));
+        if let Some(session) = self.sessions[index].take() {
+            self.guard(|handler, core| handler.close(core, id, session, closed));
         }
     }
 
     /// Calls the handler for a connection that has a session. It keeps it if the handler panics, to be told of its end.
     fn with_session(&mut self, index: u32, call: impl FnOnce(&mut H, &mut Conn<'_>, &mut H::Session)) {
-        let Some(mut session) = self.sessions.get_mut(index as usize).and_then(Option::take) else { return };
+        let Some(session) = self.sessions.get_mut(index).and_then(Option::as_mut) else { return };
         let id = self.core.id(index);
         let (handler, core) = (&mut self.handler, &mut self.core);
-        let outcome = catch_unwind(AssertUnwindSafe(|| call(handler, &mut Conn::new(core, id), &mut session)));
-        self.sessions[index as usize] = Some(session);
+        let outcome = catch_unwind(AssertUnwindSafe(|| call(handler, &mut Conn::new(core, id), session)));
         if outcome.is_err() {
             self.handle_panic(Some(id));
         }
@@ -404,6 +390,9 @@ impl<H: Handler> State<H> {
         }
     }
 }
+
+/// Envelopes taken before connections get their turn again: other cores could fill a ring as fast as it empties.
+const ENVELOPES_PER_TURN: usize = 4096;
 
 /// What only the driver can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -133,7 +133,7 @@ impl<H: Handler> State<H> {
         self.core.peers.remove(&index);
         self.core.metrics.connections_handshaking.sub(1);
         self.core.metrics.connections_open.add(1);
-        self.sessions[index as usize] = Some(Box::new(session));
+        self.sessions[index] = Some(session);
         self.with_session(index, |handler, conn, session| handler.open(conn, session));
     }
 

@@ -12,7 +12,7 @@ use super::super::slab::Slab;
 use super::super::wheel::Wheel;
 use super::Peers;
 use super::opening::DeferredHeads;
-use crate::connection::{Body, Broadcast, Connection, Limits, SendError, Tick, Workspace};
+use crate::connection::{Body, Broadcast, Connection, Limits, Outbox, SendError, Tick, Workspace};
 use crate::handler::{Congested, Overflow, Peer, Reach, Remote};
 use crate::http::{Cidr, Response};
 use crate::ids::ConnId;
@@ -33,7 +33,7 @@ pub struct ShardOptions {
     pub origin: OriginPolicy,
     /// Proxies whose word about the client's address counts.
     pub trusted_proxies: Arc<[Cidr]>,
-    /// TLS, if peers of TCP sockets speak it. Those of Unix sockets never do.
+    /// TLS, if peers speak it; those of Unix sockets never do.
     #[cfg(feature = "tls")]
     pub tls: Option<crate::tls::ServerTls>,
     /// Connections over all cores.
@@ -64,8 +64,8 @@ pub struct CoreState {
     pub(super) draining: bool,
     /// Connections that are held back until other cores have caught up.
     held: Vec<u32>,
-    /// Connections beyond the limit, which are being told so. They are not in the census.
-    refused: Vec<u32>,
+    /// Connections that are being told that there is no room.
+    surplus_count: usize,
     core: u16,
     /// The last one stands for the peers of Unix sockets.
     trusted_proxies: Vec<Cidr>,
@@ -100,7 +100,7 @@ impl CoreState {
             ready: true,
             draining: false,
             held: Vec::new(),
-            refused: Vec::new(),
+            surplus_count: 0,
             core: options.core,
             trusted_proxies: options.trusted_proxies.iter().copied().chain([local_network()]).collect(),
             #[cfg(feature = "tls")]
@@ -150,9 +150,10 @@ impl CoreState {
     pub fn catch_up(&mut self) {
         self.post.catch_up();
         if !self.post.is_congested() {
+            let now = self.now;
             for index in std::mem::take(&mut self.held) {
                 if let Some(connection) = self.connection_mut(index) {
-                    connection.hold(false);
+                    connection.hold(false, now);
                     self.touch(index);
                 }
             }
@@ -161,11 +162,31 @@ impl CoreState {
 
     /// What this connection said went to other cores, and some have fallen behind: it waits until they caught up.
     pub(super) fn hold_if_congested(&mut self, index: u32) {
+        let now = self.now;
         if self.post.is_congested()
             && let Some(connection) = self.connection_mut(index)
         {
-            connection.hold(true);
+            connection.hold(true, now);
             self.held.push(index);
+        }
+    }
+
+    /// Backlogs are filling up: nobody is heard until they have emptied, so that nothing must be refused.
+    pub(super) fn hold_if_nearly_full(&mut self, index: u32) {
+        if self.post.is_nearly_full() {
+            self.hold_if_congested(index);
+        }
+    }
+
+    /// How many connections are to be looked at at the end of the turn.
+    pub fn touched_count(&self) -> usize {
+        self.touched.len()
+    }
+
+    /// What was lent to be written comes back, written in whole or in part.
+    pub fn return_outbox(&mut self, index: u32, outbox: Box<Outbox>) {
+        if let Some(record) = self.slab.get_mut(index) {
+            record.connection.return_outbox(outbox, &mut self.workspace);
         }
     }
 
@@ -188,9 +209,13 @@ impl CoreState {
     }
 
     pub(super) fn insert(&mut self, peer: Peer) -> Option<u32> {
-        if !self.census.enter() {
+        let surplus = !self.census.enter();
+        if surplus {
             self.metrics.refused_capacity.add(1);
-            return self.insert_refused(peer);
+            // Under TLS saying no would cost a handshake.
+            if self.surplus_count == SURPLUS_MAX || self.is_secure(peer) {
+                return None;
+            }
         }
         let Some(connection) = self.new_connection(peer) else {
             self.census.leave();
@@ -201,48 +226,51 @@ impl CoreState {
         self.metrics.accepts.add(1);
         self.metrics.connections_handshaking.add(1);
         self.touch(index);
-        Some(index)
-    }
-
-    /// One too many. It is told so if that costs no TLS handshake, and if not too many are being told already.
-    fn insert_refused(&mut self, peer: Peer) -> Option<u32> {
-        if self.speaks_tls(peer) || self.refused.len() >= REFUSED_MAX {
-            return None;
+        if surplus {
+            self.turn_away(index);
         }
-        let mut connection = Connection::accepted(&self.workspace, self.now);
-        let full = Response::text(503, "This server has as many connections as it may have.\n");
-        connection.respond(&full, &mut self.workspace, self.now);
-        let index = self.slab.insert(connection);
-        self.refused.push(index);
-        self.metrics.connections_closing.add(1);
-        self.touch(index);
         Some(index)
     }
 
-    /// A connection is gone that was in the slab.
-    pub(super) fn count_out(&mut self, index: u32) {
+    /// Answers before it is asked: the connection is not worth waiting for its request.
+    fn turn_away(&mut self, index: u32) {
+        let Some(record) = self.slab.get_mut(index) else { return };
+        record.surplus = true;
+        record.connection.respond(&Response::text(503, FULL), &mut self.workspace, self.now);
+        self.surplus_count += 1;
+        self.leave_opening(index);
+    }
+
+    /// Takes a connection out whose socket is closed.
+    pub(super) fn remove(&mut self, index: u32) {
+        let Some(record) = self.slab.get(index) else { return };
+        if record.surplus {
+            self.surplus_count -= 1;
+        } else {
+            self.census.leave();
+        }
+        self.wheel.disarm(&mut self.slab, index);
+        if let Some(connection) = self.slab.remove(index) {
+            connection.recycle(&mut self.workspace);
+        }
+        self.peers.remove(&index);
         self.metrics.connections_closing.sub(1);
-        match self.refused.iter().position(|&refused| refused == index) {
-            Some(place) => {
-                self.refused.swap_remove(place);
-            }
-            None => self.census.leave(),
-        }
     }
 
     #[cfg(feature = "tls")]
-    fn speaks_tls(&self, peer: Peer) -> bool {
+    fn is_secure(&self, peer: Peer) -> bool {
         self.tls.is_some() && peer != Peer::Unix
     }
 
     #[cfg(not(feature = "tls"))]
-    fn speaks_tls(&self, _: Peer) -> bool {
+    fn is_secure(&self, _: Peer) -> bool {
         false
     }
 
+    /// A Unix socket's peer is on this machine, a proxy most likely: it speaks plainly.
     #[cfg(feature = "tls")]
     fn new_connection(&mut self, peer: Peer) -> Option<Connection> {
-        let Some(tls) = self.tls.as_ref().filter(|_| self.speaks_tls(peer)) else {
+        let Some(tls) = self.tls.as_ref().filter(|_| peer != Peer::Unix) else {
             return Some(Connection::accepted(&self.workspace, self.now));
         };
         match tls.session() {
@@ -260,7 +288,8 @@ impl CoreState {
         Some(Connection::accepted(&self.workspace, self.now))
     }
 
-    pub(super) fn touch(&mut self, index: u32) {
+    /// Puts the connection on the list of what to look at at the end of the turn.
+    pub fn touch(&mut self, index: u32) {
         let Some(record) = self.slab.get_mut(index) else { return };
         if !record.touched {
             record.touched = true;
@@ -456,8 +485,10 @@ impl Reach for CoreState {
     }
 }
 
-/// Connections beyond the limit that are told so at a time; more are closed without an answer.
-const REFUSED_MAX: usize = 64;
+const FULL: &str = "This server has as many connections as it may have. Try again later.\n";
+
+/// Connections of one core that may at a time be told that there is no room; those beyond are cut.
+const SURPLUS_MAX: usize = 64;
 
 /// Stands for the peer of a Unix socket, which has no address; no peer of a TCP socket has this one.
 pub(super) const LOCAL: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);

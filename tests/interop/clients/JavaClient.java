@@ -129,10 +129,15 @@ public class JavaClient {
         }
 
         void arrives(Object want) throws Exception {
+            expect(want, arrived.poll(PATIENCE_SECONDS, TimeUnit.SECONDS));
+        }
+
+        Closed closed() throws Exception {
             Object got = arrived.poll(PATIENCE_SECONDS, TimeUnit.SECONDS);
-            if (!want.equals(got)) {
-                throw new AssertionError("wanted " + brief(want) + ", got " + brief(got));
+            if (got instanceof Closed closed) {
+                return closed;
             }
+            throw new AssertionError("wanted a close, got " + brief(got));
         }
     }
 
@@ -191,25 +196,19 @@ public class JavaClient {
             peer.arrives("still here");
         });
         CHECKS.put("close", () -> {
-            Matcher matcher = Pattern.compile("\\[(\\d+), ?\"([^\"]*)\"]").matcher(GIVEN.get("closes"));
-            int count = 0;
-            for (; matcher.find(); count++) {
-                int code = Integer.parseInt(matcher.group(1));
-                Peer peer = new Peer(GIVEN.get("plain"));
-                done(peer.socket.sendClose(code, matcher.group(2)));
-                peer.arrives(new Closed(code, matcher.group(2)));
+            for (Closed close : closes()) {
+                expect(close.code(), closed(close).code());
             }
-            if (count != 3) {
-                throw new AssertionError("three closes expected in " + GIVEN.get("closes"));
+        });
+        CHECKS.put("close-reason", () -> {
+            for (Closed close : closes()) {
+                expect(close.reason(), closed(close).reason());
             }
         });
         CHECKS.put("too-big", () -> {
             Peer peer = new Peer(GIVEN.get("limited"));
             peer.sendBinary(octets(Integer.parseInt(GIVEN.get("limit")) + 1), true);
-            Object got = peer.arrived.poll(PATIENCE_SECONDS, TimeUnit.SECONDS);
-            if (!(got instanceof Closed closed) || closed.code() != 1009) {
-                throw new AssertionError("wanted a close with 1009, got " + brief(got));
-            }
+            expect(1009, peer.closed().code());
         });
         CHECKS.put("origin-allowed", () ->
             new Peer(HttpClient.newHttpClient(), GIVEN.get("guarded"), GIVEN.get("allowed")).echoes("hello"));
@@ -236,8 +235,8 @@ public class JavaClient {
             for (int size : sizes()) {
                 peer.echoes(octets(size));
             }
-            done(peer.socket.sendClose(1000, "bye"));
-            peer.arrives(new Closed(1000, "bye"));
+            done(peer.socket.sendClose(1000, ""));
+            expect(1000, peer.closed().code());
         });
     }
 
@@ -258,6 +257,24 @@ public class JavaClient {
 
     static void done(CompletableFuture<WebSocket> sent) {
         sent.orTimeout(PATIENCE_SECONDS, TimeUnit.SECONDS).join();
+    }
+
+    static void expect(Object want, Object got) {
+        if (!want.equals(got)) {
+            throw new AssertionError("wanted " + brief(want) + ", got " + brief(got));
+        }
+    }
+
+    /** What the server's close frame says to this one. */
+    static Closed closed(Closed close) throws Exception {
+        Peer peer = new Peer(GIVEN.get("plain"));
+        done(peer.socket.sendClose(close.code(), close.reason()));
+        return peer.closed();
+    }
+
+    static List<Closed> closes() {
+        Matcher matcher = Pattern.compile("\\[(\\d+), ?\"([^\"]*)\"]").matcher(GIVEN.get("closes"));
+        return matcher.results().map(one -> new Closed(Integer.parseInt(one.group(1)), one.group(2))).toList();
     }
 
     static List<String> texts() {

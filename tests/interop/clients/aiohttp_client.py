@@ -118,7 +118,7 @@ async def tls():
     async with connected(GIVEN["tls"], ssl=context, compress=15) as socket:
         for message in [*TEXTS, *map(octets, SIZES)]:
             await echoes(socket, message)
-        await socket.close(code=1000, message=b"bye")
+        await socket.close(code=1000)
         assert socket.close_code == 1000
 
 

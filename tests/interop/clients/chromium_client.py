@@ -22,6 +22,7 @@ CHECKS = [
     "deflate-refused",
     "server-ping",
     "close",
+    "close-reason",
     "close-without-code",
     "too-big",
     "origin-allowed",

@@ -4,26 +4,35 @@
 //! touched, once, however many messages it got; when nothing more has happened the list is gone through, and each
 //! connection gets one write, its FIN, its close or another interest.
 
+mod accepting;
+mod settling;
+mod watching;
+
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::clock::Clock;
 use super::envelope::Envelope;
-use super::hot::{self, HotTable};
-use super::kernel::{self, Accepted, BellFd, EpollSet, Interest, Read, Ready, Timer, Token, Written};
+use super::hot::{self, HotSlot, HotTable};
+use super::kernel::{self, BellFd, EpollSet, Interest, Read, Ready, Timer, Token};
 use super::listener::{self, Listener};
+use super::paged::Paged;
+use super::ring_write::{self, RingWrites};
 use super::runtime::{CoreRuntime, DriverChoice, Rung};
 use super::state::{Order, ShardOptions, State};
 use super::temperature::Thermostat;
-use crate::connection::{NextStep, Span, Tick};
+use crate::connection::{Span, Tick};
 use crate::handler::Handler;
 use crate::mesh::{Mailbox, Outside, Post};
+use accepting::Accepting;
+use settling::Gear;
+use watching::Watched;
 
 /// What a core is made of.
 pub(crate) struct CoreOptions {
@@ -61,14 +70,17 @@ impl<H: Handler> Core<H> {
             clock: Clock::start(),
             thermostat: thermostat(runtime.rung, options.restless),
             rung: runtime.rung,
-            sockets: Vec::new(),
+            write_starts: Vec::new(),
+            gear: Gear::Direct,
+            sockets: Paged::default(),
             listeners: options.listeners,
             accepting: Accepting::Open,
+            next_complaint: Tick::default(),
             bell: options.bell,
             mailbox: options.mailbox,
             buffer: vec![0; COLD_BUFFER_BYTES].into_boxed_slice(),
             ready: Vec::new(),
-            hot: HotTable::new(),
+            hot: HotTable::new(options.restless),
             waker: None,
             stopping: false,
             state: State::new(handler, options.shard, options.post, options.outside, Tick::default()),
@@ -92,8 +104,9 @@ impl<H: Handler> Core<H> {
         let shard = self.shard;
         self.runtime.block_on(async move {
             let set = monoio::net::TcpStream::from_std(listener::as_stream(set))?;
+            let mut writes = RingWrites::new(ring_write::write);
             while !shard.borrow().is_done() {
-                turn(&shard, &set).await?;
+                turn(&shard, &set, &mut writes).await?;
             }
             Ok(())
         })
@@ -101,12 +114,16 @@ impl<H: Handler> Core<H> {
 }
 
 /// Waits until something is ready in the set, settling meanwhile what hot connections touch.
-async fn turn<H: Handler>(shard: &Rc<RefCell<Shard<H>>>, set: &monoio::net::TcpStream) -> io::Result<()> {
+async fn turn<H: Handler>(
+    shard: &Rc<RefCell<Shard<H>>>,
+    set: &monoio::net::TcpStream,
+    writes: &mut RingWrites<impl Future<Output = ring_write::Done> + 'static>,
+) -> io::Result<()> {
     // `readable(true)` would hang on the epoll driver, where relaxed readiness is never cleared.
     let mut readable = pin!(set.readable(false));
     let outcome = poll_fn(|cx| {
         // The runtime polls this after all tasks that were woken have run: the end of a turn.
-        settle_all(shard);
+        settle_all(shard, writes, cx);
         let mut this = shard.borrow_mut();
         if this.is_done() {
             return Poll::Ready(Ok(()));
@@ -120,10 +137,27 @@ async fn turn<H: Handler>(shard: &Rc<RefCell<Shard<H>>>, set: &monoio::net::TcpS
     outcome
 }
 
-/// Gives every connection that was touched what it needs, and starts the tasks of those that became hot.
-fn settle_all<H: Handler>(shard: &Rc<RefCell<Shard<H>>>) {
+/// Takes note of what was written, gives every connection that was touched what it needs, and starts the tasks of
+/// those that became hot.
+fn settle_all<H: Handler>(
+    shard: &Rc<RefCell<Shard<H>>>,
+    writes: &mut RingWrites<impl Future<Output = ring_write::Done> + 'static>,
+    cx: &mut Context<'_>,
+) {
     let mut this = shard.borrow_mut();
+    writes.poll(cx, &mut |done| this.write_done(done), &mut |slow| {
+        let shard = shard.clone();
+        monoio::spawn(async move {
+            let done = slow.await;
+            shard.borrow_mut().slow_write_done(done);
+        });
+    });
     this.settle_touched();
+    let mut starts = std::mem::take(&mut this.write_starts);
+    for start in starts.drain(..) {
+        writes.start(start, cx, &mut |done| this.write_done(done));
+    }
+    this.write_starts = starts;
     while let Some(start) = this.hot.pop_start() {
         monoio::spawn(hot::run(shard.clone(), start));
     }
@@ -134,12 +168,14 @@ pub(super) struct Shard<H: Handler> {
     pub(super) state: State<H>,
     pub(super) hot: HotTable,
     pub(super) clock: Clock,
-    sockets: Vec<Socket>,
+    sockets: Paged<Socket>,
     epoll: EpollSet,
     timer: Timer,
     armed_at: Tick,
     listeners: Vec<Listener>,
     accepting: Accepting,
+    /// When running out of descriptors may be logged again.
+    next_complaint: Tick,
     bell: BellFd,
     mailbox: Mailbox<Envelope>,
     /// What every cold connection is read into.
@@ -147,6 +183,10 @@ pub(super) struct Shard<H: Handler> {
     ready: Vec<Ready>,
     thermostat: Thermostat,
     rung: Rung,
+    /// Writes that leave through the ring at the end of this turn.
+    write_starts: Vec<ring_write::Start>,
+    /// How the writes of this turn leave.
+    gear: Gear,
     /// Wakes the core's loop when a hot connection touched something.
     waker: Option<Waker>,
     stopping: bool,
@@ -160,7 +200,16 @@ pub(super) struct Socket {
     watched: Watched,
     /// The kernel's buffer was full; nothing is written until the set says that there is room.
     blocked: bool,
+    /// A write is under way in the ring: nothing else may be written, and the socket must stay open.
+    writing: bool,
+    /// Bytes that waited when it was last settled, as the gauge counts them.
+    queued_noted: u32,
 }
+
+const _: () = {
+    // One per connection, idle or not.
+    assert!(size_of::<Socket>() <= 16);
+};
 
 /// Whether a connection has a task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -168,27 +217,7 @@ enum Temperature {
     #[default]
     Cold,
     /// Its slot in the table of hot connections.
-    Hot(u32),
-}
-
-/// What the epoll set watches a socket for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Watched {
-    /// It is not in the set.
-    #[default]
-    Nothing,
-    For(Interest),
-}
-
-/// Whether listeners are in the set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Accepting {
-    Open,
-    /// Descriptors ran out; tried again at this tick, or as soon as a connection ends.
-    Paused {
-        until: Tick,
-    },
-    Closed,
+    Hot(HotSlot),
 }
 
 impl<H: Handler> Shard<H> {
@@ -197,18 +226,6 @@ impl<H: Handler> Shard<H> {
         self.epoll.add(&self.bell, Token::Bell, input)?;
         self.epoll.add(&self.timer, Token::Timer, input)?;
         self.watch_listeners()?;
-        Ok(())
-    }
-
-    fn watch_listeners(&mut self) -> rustix::io::Result<()> {
-        for (place, listener) in self.listeners.iter().enumerate() {
-            let token = Token::Listener(place as u32);
-            if listener.shared {
-                self.epoll.add_exclusive(listener, token)?;
-            } else {
-                self.epoll.add(listener, token, Interest { input: true, output: false })?;
-            }
-        }
         Ok(())
     }
 
@@ -250,7 +267,7 @@ impl<H: Handler> Shard<H> {
         if ready.output {
             self.handle_room(index);
         }
-        let cold = self.sockets[index as usize].temperature == Temperature::Cold;
+        let cold = self.sockets[index].temperature == Temperature::Cold;
         if ready.input && cold {
             self.read_cold(index);
         } else if ready.broken && cold {
@@ -263,7 +280,7 @@ impl<H: Handler> Shard<H> {
     }
 
     fn read_cold(&mut self, index: u32) {
-        let Some(fd) = &self.sockets[index as usize].fd else { return };
+        let Some(fd) = &self.sockets[index].fd else { return };
         match kernel::read(fd.as_fd(), &mut self.buffer) {
             Read::Bytes(len) => {
                 self.state.handle_input(index, &mut self.buffer[..len]);
@@ -280,11 +297,11 @@ impl<H: Handler> Shard<H> {
 
     /// The socket has room again.
     fn handle_room(&mut self, index: u32) {
-        let socket = &mut self.sockets[index as usize];
+        let socket = &mut self.sockets[index];
         if std::mem::take(&mut socket.blocked) {
             self.state.core().progress(index);
             self.settle(index);
-            if !self.sockets[index as usize].blocked {
+            if !self.sockets[index].blocked {
                 self.state.handle_writable(index);
             }
         }
@@ -316,180 +333,22 @@ impl<H: Handler> Shard<H> {
         self.hot.sweep_if_due(now);
     }
 
-    // ---- accepting -----------------------------------------------------------------------------------------
-
-    fn accept(&mut self, place: u32) {
-        for _ in 0..ACCEPTS_PER_TURN {
-            if self.accepting != Accepting::Open || !self.accept_one(place) {
-                return;
-            }
-        }
-    }
-
-    /// Answers whether another may be waiting.
-    fn accept_one(&mut self, place: u32) -> bool {
-        let Some(listener) = self.listeners.get(place as usize) else { return false };
-        match kernel::accept(listener.as_fd(), !self.rung.has_ring()) {
-            Accepted::Socket(fd, peer) => {
-                if let Some(index) = self.state.handle_accept(peer) {
-                    self.adopt(index, fd);
-                }
-                true
-            }
-            Accepted::Nothing => false,
-            Accepted::Left => {
-                self.state.core().metrics().accept_errors.add(1);
-                true
-            }
-            Accepted::Exhausted(errno) => {
-                self.pause_accepting(errno);
-                false
-            }
-        }
-    }
-
-    fn adopt(&mut self, index: u32, fd: OwnedFd) {
-        let place = index as usize;
-        if self.sockets.len() <= place {
-            self.sockets.resize_with(place + 1, Socket::default);
-        }
-        self.sockets[place] = Socket { fd: Some(fd), ..Socket::default() };
-        self.set_interest(index, Interest { input: true, output: false });
-    }
-
-    /// Says once what ran out, and stops asking for a while: the listener would be ready again at once, for ever.
-    fn pause_accepting(&mut self, errno: rustix::io::Errno) {
-        let metrics = self.state.core().metrics();
-        metrics.accept_errors.add(1);
-        metrics.accept_pauses.add(1);
-        let mend = if kernel::is_own_limit(errno) {
-            "raise the limit of open files (ulimit -n, or LimitNOFILE= of the service)"
-        } else {
-            "raise fs.file-max, or give the machine more memory"
-        };
-        tracing::warn!(error = %errno, mend, "accepting pauses until a connection ends, at most {ACCEPT_PAUSE:?}");
-        for listener in &self.listeners {
-            let _ = self.epoll.delete(listener);
-        }
-        self.accepting = Accepting::Paused { until: self.clock.now().after(ACCEPT_PAUSE) };
-    }
-
-    fn resume_accepting(&mut self) {
-        match self.watch_listeners() {
-            Ok(()) => self.accepting = Accepting::Open,
-            Err(_) => self.accepting = Accepting::Paused { until: self.clock.now().after(ACCEPT_PAUSE) },
-        }
-    }
-
-    /// Whoever stands in a queue already is served; then nobody can come any more.
-    fn close_listeners(&mut self) {
-        self.accepting = Accepting::Open;
-        for place in 0..self.listeners.len() as u32 {
-            while self.accepting == Accepting::Open && self.accept_one(place) {}
-        }
-        for listener in self.listeners.drain(..) {
-            let _ = self.epoll.delete(&listener);
-        }
-        self.accepting = Accepting::Closed;
-    }
-
-    // ---- the end of the turn -------------------------------------------------------------------------------
-
-    fn settle_touched(&mut self) {
-        self.state.core().catch_up();
-        while let Some(index) = self.state.pop_touched() {
-            self.settle(index);
-        }
-        self.arm_timer();
-    }
-
-    /// Writes, ends or watches one connection, as it needs.
-    fn settle(&mut self, index: u32) {
-        while let Some(step) = self.state.settle(index) {
-            match step {
-                NextStep::Wait => break,
-                NextStep::Write if self.sockets[index as usize].blocked => break,
-                NextStep::Write => self.write(index),
-                NextStep::Fin => {
-                    if let Some(fd) = &self.sockets[index as usize].fd {
-                        kernel::shutdown_write(fd.as_fd());
-                    }
-                    if let Some(connection) = self.state.core().connection_mut(index) {
-                        connection.fin_sent();
-                    }
-                }
-                NextStep::Close => return self.close(index),
-            }
-        }
-        self.update_interest(index);
-    }
-
-    fn write(&mut self, index: u32) {
-        let socket = &mut self.sockets[index as usize];
-        let (Some(fd), Some(connection)) = (&socket.fd, self.state.core().connection_mut(index)) else { return };
-        let Some(outbox) = connection.poll_transmit() else { return };
-        let written = kernel::write(fd.as_fd(), outbox);
-        let metrics = self.state.core().metrics();
-        metrics.writes_direct.add(1);
-        match written {
-            Written::All(len) => metrics.bytes_out.add(len as u64),
-            Written::Some(len) => {
-                metrics.bytes_out.add(len as u64);
-                socket.blocked = true;
-            }
-            Written::Broken => {
-                self.state.handle_reset(index);
-            }
-        }
-    }
-
-    fn update_interest(&mut self, index: u32) {
-        let wants_input = self.state.core().wants_input(index);
-        let Some(socket) = self.sockets.get(index as usize).filter(|socket| socket.fd.is_some()) else { return };
-        let output = socket.blocked;
-        match socket.temperature {
-            Temperature::Cold => self.set_interest(index, Interest { input: wants_input, output }),
-            // Its input comes through the ring.
-            Temperature::Hot(_) if output => self.set_interest(index, Interest { input: false, output: true }),
-            Temperature::Hot(_) => self.unwatch(index),
-        }
-    }
-
-    fn set_interest(&mut self, index: u32, interest: Interest) {
-        let token = Token::Connection { index, generation: self.state.core().generation(index) };
-        let socket = &mut self.sockets[index as usize];
-        let Some(fd) = &socket.fd else { return };
-        let result = match socket.watched {
-            Watched::For(watched) if watched == interest => return,
-            Watched::For(_) => self.epoll.modify(fd, token, interest),
-            Watched::Nothing => self.epoll.add(fd, token, interest),
-        };
-        match result {
-            Ok(()) => socket.watched = Watched::For(interest),
-            Err(error) => {
-                // Only memory or the limit of watches can be missing; unwatched, the peer would hang for ever.
-                tracing::warn!(%error, "a connection cannot be watched and is dropped");
-                self.state.handle_reset(index);
-            }
-        }
-    }
-
-    fn unwatch(&mut self, index: u32) {
-        let socket = &mut self.sockets[index as usize];
-        if let (Watched::For(_), Some(fd)) = (socket.watched, &socket.fd) {
-            let _ = self.epoll.delete(fd);
-            socket.watched = Watched::Nothing;
-        }
-    }
-
     fn close(&mut self, index: u32) {
-        if let Temperature::Hot(slot) = self.sockets[index as usize].temperature {
+        if let Temperature::Hot(slot) = self.sockets[index].temperature {
             // Its task holds a receive on the socket: that must come back first. The task then closes.
             self.hot.cancel(slot);
             return;
         }
+        if self.sockets[index].writing {
+            // The peer takes nothing and its time is over: makes the write come back, which settles this again.
+            if let Some(fd) = &self.sockets[index].fd {
+                kernel::shutdown_both(fd.as_fd());
+            }
+            return;
+        }
         // Closing takes it out of the set as well.
-        self.sockets[index as usize] = Socket::default();
+        let socket = std::mem::take(&mut self.sockets[index]);
+        self.state.core().metrics().queued_bytes.sub(socket.queued_noted.into());
         self.state.release(index);
         if let Accepting::Paused { .. } = self.accepting {
             self.resume_accepting();
@@ -523,7 +382,7 @@ impl<H: Handler> Shard<H> {
         }
         // Never post a receive while the set may still report the same bytes.
         self.unwatch(index);
-        let socket = &mut self.sockets[index as usize];
+        let socket = &mut self.sockets[index];
         let Some(fd) = &socket.fd else { return };
         let generation = self.state.core().generation(index);
         let slot = self.hot.insert(index, generation, fd.as_fd(), last_read_len, self.clock.now());
@@ -535,7 +394,7 @@ impl<H: Handler> Shard<H> {
 
     /// A hot connection's task has ended and let go of the socket.
     pub(super) fn demote(&mut self, index: u32) {
-        self.sockets[index as usize].temperature = Temperature::Cold;
+        self.sockets[index].temperature = Temperature::Cold;
         let metrics = self.state.core().metrics();
         metrics.demotions.add(1);
         metrics.connections_hot.sub(1);
@@ -565,10 +424,6 @@ fn thermostat(rung: Rung, restless: bool) -> Thermostat {
 
 /// A read larger than this comes in pieces.
 const COLD_BUFFER_BYTES: usize = 64 << 10;
-/// Accepts in a row before others get their turn.
-const ACCEPTS_PER_TURN: usize = 64;
-/// Longest pause after descriptors ran out.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 /// A flip costs 4 to 6 µs and a hot message saves about 0.8 µs: it pays from the eighth.
 const PROMOTE_STREAK: u8 = 8;
 const STREAK_GAP: Duration = Duration::from_millis(50);

@@ -1,0 +1,116 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::sizes::Sizes;
+use crate::units::{parse_positive, parse_span};
+
+/// A benchmark for any WebSocket server: open loop, no coordinated omission, and honest about itself.
+#[derive(Debug, Parser)]
+#[command(name = "corewire-load", version, max_term_width = 100)]
+pub(crate) struct CommandLine {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[allow(clippy::large_enum_variant, reason = "there is one, once")]
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Every message comes back to its sender, and every byte of it is compared.
+    Echo(EchoArgs),
+    /// Several servers in turn, in many short rounds: prints ratios with their spread.
+    Compare {
+        /// The plan, in TOML.
+        plan: PathBuf,
+        /// Write all rounds to this file, as JSON.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
+}
+
+/// What every scenario accepts.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Common {
+    /// ws://…, wss://…, or tcp://HOST:PORT for a server that echoes bytes without WebSocket.
+    pub(crate) url: String,
+    /// Connections (10k, 1M).
+    #[arg(long, short, default_value = "50", value_parser = parse_positive, value_name = "N")]
+    pub(crate) connections: u64,
+    /// How long to measure.
+    #[arg(long = "for", default_value = "10s", value_parser = parse_span, value_name = "SPAN")]
+    pub(crate) measured: Duration,
+    /// How long to run before measuring.
+    #[arg(long, default_value = "2s", value_parser = parse_span, value_name = "SPAN")]
+    pub(crate) warm_up: Duration,
+    /// Longest wait for a connection, and for an answer before it counts as lost.
+    #[arg(long, default_value = "5s", value_parser = parse_span, value_name = "SPAN")]
+    pub(crate) timeout: Duration,
+    /// Connections opened per second; as fast as the server takes them if not given.
+    #[arg(long, value_parser = parse_positive, value_name = "PER_SECOND")]
+    pub(crate) ramp: Option<u64>,
+    /// Cores to run on, a worker on each. The last core of the machine if not given.
+    #[arg(long, value_delimiter = ',', value_name = "CORES")]
+    pub(crate) cores: Vec<usize>,
+    /// Never sleep: the server pays nothing for waking this tool.
+    #[arg(long)]
+    pub(crate) spin: bool,
+    /// Observe this process as the server.
+    #[arg(long, conflicts_with = "spawn", value_name = "PID")]
+    pub(crate) pid: Option<u32>,
+    /// Start the server with this command, observe it, and end it afterwards.
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) spawn: Option<String>,
+    /// Core to pin the server started with --spawn to.
+    #[arg(long, requires = "spawn", value_name = "CORE")]
+    pub(crate) server_core: Option<usize>,
+    /// Header field to send in the handshake: "Name: value". May be repeated.
+    #[arg(long = "header", value_name = "FIELD")]
+    pub(crate) headers: Vec<String>,
+    /// Subprotocol to offer. May be repeated.
+    #[arg(long = "subprotocol", value_name = "NAME")]
+    pub(crate) subprotocols: Vec<String>,
+    /// Authorities to trust for wss://, in PEM. Without it, any certificate is accepted.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_roots: Option<PathBuf>,
+    /// Load a host that is not this machine. Only do that to one that is yours.
+    #[arg(long)]
+    pub(crate) i_may_load_this_host: bool,
+    /// Write the report to this file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Say nothing while it runs.
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+/// `echo`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct EchoArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Bytes per message: 64, a range 64-1k, a choice 64,1k, or with weights 64:90,16k:10.
+    #[arg(long, short, default_value = "64", value_name = "BYTES")]
+    pub(crate) size: Sizes,
+    /// Text messages instead of binary ones.
+    #[arg(long)]
+    pub(crate) text: bool,
+    /// Messages under way per connection. Default: 1, and no limit with --rate.
+    #[arg(long, short, value_parser = parse_positive, value_name = "K")]
+    pub(crate) inflight: Option<u64>,
+    /// Messages per second, all connections together: open loop. Without it: closed loop.
+    #[arg(long, short, value_parser = parse_rate, value_name = "PER_SECOND")]
+    pub(crate) rate: Option<f64>,
+}
+
+/// A rate above a thousandth per second: `1000`, `10k`, `0.5`.
+pub(crate) fn parse_rate(text: &str) -> Result<f64, String> {
+    let rate = match text.parse::<f64>() {
+        Ok(rate) => rate,
+        Err(_) => crate::units::parse_count(text)? as f64,
+    };
+    if (0.001..=1e9).contains(&rate) { Ok(rate) } else { Err(format!("`{text}` is no rate: try 1000, 10k or 0.5")) }
+}

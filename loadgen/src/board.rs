@@ -1,0 +1,74 @@
+//! What the workers of a run and its conductor tell each other.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
+
+use crate::tally::{Interval, Window};
+
+/// Written and read by all threads of a run.
+pub(crate) struct Board {
+    /// Workers that have opened what they must.
+    pub(crate) ready: AtomicUsize,
+    /// Set once, when all are ready.
+    pub(crate) timetable: OnceLock<Timetable>,
+    /// The user wants an end: sending stops, the rest goes its way.
+    pub(crate) stop: AtomicBool,
+    /// The run is pointless; the first reason counts.
+    failure: Mutex<Option<String>>,
+    failed: AtomicBool,
+    /// What happened, second by second, all workers together.
+    pub(crate) seconds: Mutex<Vec<Interval>>,
+}
+
+/// When what happens, in nanoseconds since the run's epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Timetable {
+    /// The first message.
+    pub(crate) start_ns: u64,
+    /// What is measured.
+    pub(crate) window: Window,
+    /// Answers are not waited for any longer.
+    pub(crate) drained_by_ns: u64,
+}
+
+impl Board {
+    pub(crate) fn new() -> Self {
+        Self {
+            ready: AtomicUsize::new(0),
+            timetable: OnceLock::new(),
+            stop: AtomicBool::new(false),
+            failure: Mutex::new(None),
+            failed: AtomicBool::new(false),
+            seconds: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Ends the run with a reason.
+    pub(crate) fn fail(&self, reason: String) {
+        let mut failure = self.failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        failure.get_or_insert(reason);
+        self.failed.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    /// Adds what a worker saw in second `second` since the start.
+    pub(crate) fn add_second(&self, second: usize, interval: &Interval) {
+        let mut seconds = self.seconds.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        while seconds.len() <= second && seconds.len() < SECONDS_MAX {
+            seconds.push(Interval::new());
+        }
+        if let Some(sum) = seconds.get_mut(second) {
+            sum.add(interval);
+        }
+    }
+}
+
+/// Seconds that are remembered one by one: each keeps a histogram.
+const SECONDS_MAX: usize = 3600;

@@ -1,0 +1,283 @@
+//! One run from beginning to end: starts the workers, tells them when, watches, and adds up what they bring.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use corewire::protocol::MessageKind;
+use corewire::tls::{ClientTls, Trust};
+
+use crate::board::{Board, Timetable};
+use crate::clock::Clock;
+use crate::observe::{Memory, Observer};
+use crate::payload::Pattern;
+use crate::scenario::Scenario;
+use crate::scenario::echo::{Echo, EchoPlan};
+use crate::tally::{Interval, Tally, Window};
+use crate::target::{Scheme, Target};
+use crate::transport::Dial;
+use crate::worker::{self, Assignment, Harvest, Mark};
+
+/// Everything that is decided before a run.
+#[derive(Clone, Debug)]
+pub(crate) struct Load {
+    pub(crate) target: Target,
+    pub(crate) address: std::net::SocketAddr,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) subprotocols: Vec<String>,
+    pub(crate) tls: Option<ClientTls>,
+    pub(crate) connections: usize,
+    pub(crate) kind: MessageKind,
+    /// One worker on each.
+    pub(crate) cores: Vec<usize>,
+    pub(crate) spin: bool,
+    pub(crate) warm_up: Duration,
+    pub(crate) measured: Duration,
+    pub(crate) ramp_per_second: Option<f64>,
+    /// For opening a connection and for an answer.
+    pub(crate) timeout: Duration,
+    pub(crate) plan: ScenarioPlan,
+}
+
+/// What is done, by scenario.
+#[derive(Clone, Debug)]
+pub(crate) enum ScenarioPlan {
+    Echo(EchoPlan),
+}
+
+/// What a run brought.
+pub(crate) struct Outcome {
+    pub(crate) tally: Tally,
+    pub(crate) window: Window,
+    /// Of each worker, at both edges of the window.
+    pub(crate) marks: Vec<Vec<Mark>>,
+    pub(crate) seconds: Vec<Interval>,
+    /// One a second, with the seconds since the start.
+    pub(crate) memory: Vec<(f64, Memory)>,
+    pub(crate) allowed_cpus: Option<usize>,
+    /// Ended early by the user.
+    pub(crate) interrupted: bool,
+}
+
+/// What is told while a run goes on.
+pub(crate) enum Progress<'a> {
+    /// Connections are being opened.
+    Opening,
+    /// A second has passed.
+    Second { number: usize, of: usize, interval: &'a Interval },
+}
+
+/// The TLS client for `wss://`.
+///
+/// # Errors
+///
+/// A sentence.
+pub(crate) fn tls_client(target: &Target, roots: Option<&[u8]>) -> Result<Option<ClientTls>, String> {
+    match target.scheme {
+        Scheme::Ws | Scheme::Tcp => Ok(None),
+        Scheme::Wss => {
+            let trust = roots.map_or(Trust::Insecure, Trust::Roots);
+            ClientTls::new(trust).map(Some).map_err(|error| format!("TLS cannot be set up: {error}"))
+        }
+    }
+}
+
+/// Runs a load.
+///
+/// # Errors
+///
+/// A sentence that says why there is no result.
+pub(crate) fn conduct(
+    load: &Load,
+    observer: Option<&Observer>,
+    stop: &AtomicBool,
+    mut tell: impl FnMut(Progress<'_>),
+) -> Result<Outcome, String> {
+    let clock = Clock::start();
+    let board = Arc::new(Board::new());
+    let pattern = Arc::new(Pattern::new(load.kind, load.plan.message_bytes_max()));
+    let worker_count = load.cores.len().min(load.connections).max(1);
+    let mut threads = Vec::new();
+    let mut first_origin = 0;
+    for index in 0..worker_count {
+        let link_count = load.connections / worker_count + usize::from(index < load.connections % worker_count);
+        let thread = Starter { load, clock, board: Arc::clone(&board), index, worker_count, link_count }.start(
+            first_origin,
+            Arc::clone(&pattern),
+            observer.filter(|_| index == 0).cloned(),
+        )?;
+        threads.push(thread);
+        first_origin += link_count as u32;
+    }
+    let mut memory = Vec::new();
+    tell(Progress::Opening);
+    let measured_s = (load.warm_up + load.measured).as_secs_f64().ceil() as usize;
+    let mut seconds_told = 0;
+    let mut next_memory_ns = 0;
+    while !threads.iter().all(thread::JoinHandle::is_finished) {
+        thread::sleep(POLL);
+        if stop.load(Ordering::Relaxed) {
+            board.stop.store(true, Ordering::Relaxed);
+            if board.timetable.get().is_none() {
+                board.fail("interrupted before anything was measured".to_owned());
+            }
+        }
+        if threads.iter().any(thread::JoinHandle::is_finished) && board.timetable.get().is_none() {
+            // A worker that could not even begin: its reason comes with its end.
+            board.fail("a worker could not begin".to_owned());
+        }
+        if board.timetable.get().is_none() && board.ready.load(Ordering::Acquire) == worker_count {
+            let _ = board.timetable.set(load.timetable(clock.now_ns()));
+        }
+        let Some(timetable) = board.timetable.get() else { continue };
+        if let Some(observer) = observer
+            && clock.now_ns() >= next_memory_ns.max(timetable.start_ns)
+            && clock.now_ns() < timetable.window.until_ns
+        {
+            next_memory_ns = clock.now_ns() + 1_000_000_000;
+            if load.watches_memory()
+                && let Ok(sample) = observer.memory()
+            {
+                memory.push(((clock.now_ns() - timetable.start_ns) as f64 / 1e9, sample));
+            }
+        }
+        // A second is complete once the next has begun.
+        let seconds = board.seconds.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        while seconds.len() > seconds_told + 1 {
+            tell(Progress::Second { number: seconds_told + 1, of: measured_s, interval: &seconds[seconds_told] });
+            seconds_told += 1;
+        }
+    }
+    let harvests = threads.into_iter().map(join).collect::<Result<Vec<_>, _>>()?;
+    if let Some(reason) = board.failure() {
+        return Err(reason);
+    }
+    let mut tally = Tally::new();
+    for harvest in &harvests {
+        tally.add(&harvest.tally);
+    }
+    let window = harvests[0].window;
+    let seconds = board.seconds.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+    Ok(Outcome {
+        tally,
+        window,
+        marks: harvests.into_iter().map(|harvest| harvest.marks).collect(),
+        seconds,
+        memory,
+        allowed_cpus: observer.and_then(Observer::allowed_cpus),
+        interrupted: stop.load(Ordering::Relaxed),
+    })
+}
+
+/// What starting one worker needs.
+struct Starter<'a> {
+    load: &'a Load,
+    clock: Clock,
+    board: Arc<Board>,
+    index: usize,
+    worker_count: usize,
+    link_count: usize,
+}
+
+impl Starter<'_> {
+    fn start(
+        self,
+        first_origin: u32,
+        pattern: Arc<Pattern>,
+        observer: Option<Observer>,
+    ) -> Result<thread::JoinHandle<std::io::Result<Harvest>>, String> {
+        let Self { load, clock, board, index, worker_count, link_count } = self;
+        let assignment = Assignment {
+            index,
+            worker_count,
+            core: load.cores.get(index).copied(),
+            spin: load.spin,
+            raw: load.target.scheme == Scheme::Tcp,
+            link_count,
+            open_first: link_count,
+            ramp_per_second: load.ramp_per_second,
+            read_bytes: READ_BYTES,
+            message_bytes_max: load.plan.message_bytes_max().max(1 << 20),
+            sources: Vec::new(),
+            seed: seed()?,
+        };
+        let dial = Dial {
+            target: load.target.clone(),
+            address: load.address,
+            tls: load.tls.clone(),
+            headers: load.headers.clone(),
+            subprotocols: load.subprotocols.clone(),
+            timeout: load.timeout,
+            ring: true,
+        };
+        let plan = load.plan.clone();
+        thread::Builder::new()
+            .name(format!("load-{index}"))
+            .spawn(move || {
+                let scenario = plan.scenario(pattern, first_origin, link_count);
+                worker::run(assignment, dial, scenario, observer, clock, board)
+            })
+            .map_err(|error| format!("a thread cannot be started: {error}"))
+    }
+}
+
+impl Load {
+    /// When what happens, if all is ready at `now_ns`.
+    fn timetable(&self, now_ns: u64) -> Timetable {
+        let start_ns = now_ns + SETTLE.as_nanos() as u64;
+        let from_ns = start_ns + self.warm_up.as_nanos() as u64;
+        let until_ns = from_ns + self.measured.as_nanos() as u64;
+        let drained_by_ns = until_ns + self.timeout.as_nanos() as u64;
+        Timetable { start_ns, window: Window { from_ns, until_ns }, drained_by_ns }
+    }
+
+    /// Reading it walks the server's pages, which would disturb short slices.
+    fn watches_memory(&self) -> bool {
+        self.measured >= Duration::from_secs(2)
+    }
+}
+
+impl ScenarioPlan {
+    /// As the command line calls it.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Echo(_) => "echo",
+        }
+    }
+
+    fn message_bytes_max(&self) -> usize {
+        match self {
+            Self::Echo(plan) => plan.sizes.max(),
+        }
+    }
+
+    fn scenario(self, pattern: Arc<Pattern>, first_origin: u32, link_count: usize) -> Box<dyn Scenario> {
+        match self {
+            Self::Echo(plan) => Box::new(Echo::new(plan, pattern, first_origin, link_count)),
+        }
+    }
+}
+
+fn join(thread: thread::JoinHandle<std::io::Result<Harvest>>) -> Result<Harvest, String> {
+    match thread.join() {
+        Ok(Ok(harvest)) => Ok(harvest),
+        Ok(Err(error)) => Err(format!("a worker failed: {error}")),
+        Err(_) => Err("a worker panicked: this is a fault of this tool".to_owned()),
+    }
+}
+
+fn seed() -> Result<u64, String> {
+    let mut seed = [0; 8];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut seed))
+        .map_err(|error| format!("/dev/urandom cannot be read: {error}"))?;
+    Ok(u64::from_ne_bytes(seed))
+}
+
+/// How often the conductor looks.
+const POLL: Duration = Duration::from_millis(5);
+/// Between the last connection and the first message.
+const SETTLE: Duration = Duration::from_millis(20);
+/// Bytes asked for by one read, at first.
+const READ_BYTES: usize = 16 << 10;

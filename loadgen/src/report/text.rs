@@ -1,0 +1,137 @@
+//! A report as a table for the terminal.
+
+use std::fmt::{self, Display, Formatter};
+
+use super::Report;
+use crate::latency::{PERCENTILES, Summary};
+use crate::units::{show_bytes, show_count, show_ns};
+
+impl Display for Report {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.plan_lines(f)?;
+        self.achieved_lines(f)?;
+        self.latency_lines(f)?;
+        self.server_lines(f)?;
+        self.generator_lines(f)?;
+        self.verdict_lines(f)
+    }
+}
+
+impl Report {
+    fn plan_lines(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let plan = &self.plan;
+        let loop_kind = match (plan.rate_per_second, plan.inflight_messages) {
+            (Some(rate), None) => format!("open loop, {rate} messages/s"),
+            (Some(rate), Some(inflight)) => format!("open loop, {rate} messages/s, at most {inflight} under way each"),
+            (None, inflight) => format!("closed loop, {} under way each", inflight.unwrap_or(1)),
+        };
+        writeln!(f, "{} {}", self.scenario, self.url)?;
+        writeln!(
+            f,
+            "plan       {} connections × {} B {}, {loop_kind}, {} s after {} s of warm-up",
+            show_count(plan.connections as u64),
+            plan.payload_bytes,
+            plan.payload_kind,
+            plan.measured_s,
+            plan.warm_up_s,
+        )
+    }
+
+    fn achieved_lines(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let achieved = &self.achieved;
+        write!(f, "achieved   {} sent", show_count(achieved.sent_messages))?;
+        if let Some(planned) = achieved.planned_messages {
+            write!(f, " of {} planned", show_count(planned))?;
+        }
+        writeln!(
+            f,
+            ", {} answered: {} messages/s, {}/s",
+            show_count(achieved.answered_messages),
+            show_count(achieved.arrived_per_second.round() as u64),
+            show_bytes(achieved.arrived_bytes_per_second as u64),
+        )?;
+        let problems = &self.problems;
+        writeln!(
+            f,
+            "answers    {} lost, {} duplicate, {} out of order, {} corrupt",
+            problems.lost_messages,
+            problems.duplicate_messages,
+            problems.out_of_order_messages,
+            problems.corrupt_messages,
+        )?;
+        for (kind, count) in &problems.errors {
+            writeln!(f, "error      {count} × {kind}: {}", problems.error_examples[kind])?;
+        }
+        Ok(())
+    }
+
+    fn latency_lines(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "\n{:<24}", "latency")?;
+        for (_, title, _) in PERCENTILES {
+            write!(f, "{title:>10}")?;
+        }
+        writeln!(f, "{:>10}", "max")?;
+        summary_line(f, "response (corrected)", &self.response)?;
+        summary_line(f, "service (uncorrected)", &self.service)?;
+        summary_line(f, "opening a connection", &self.opening)?;
+        summary_line(f, "our own lateness", &self.generator.lateness)
+    }
+
+    fn server_lines(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Some(server) = &self.server else {
+            return writeln!(f, "\nserver     not observed (--pid or --spawn)");
+        };
+        write!(f, "\nserver     ")?;
+        if let Some(cpu_ns) = server.cpu_per_message_ns {
+            write!(f, "{cpu_ns:.0} ns CPU per message, ")?;
+        }
+        write!(f, "{:.1} % of {} core(s)", server.cpu_share * 100.0, server.allowed_cpus)?;
+        if let Some(user) = server.user_share {
+            write!(f, ", {:.0} % of it user", user * 100.0)?;
+        }
+        if let Some(pss) = server.pss_bytes {
+            write!(f, ", {} PSS", show_bytes(pss))?;
+        }
+        writeln!(f)
+    }
+
+    fn generator_lines(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let generator = &self.generator;
+        write!(f, "generator  ")?;
+        if let Some(cpu_ns) = generator.cpu_per_message_ns {
+            write!(f, "{cpu_ns:.0} ns per message, ")?;
+        }
+        write!(f, "busiest worker {:.1} % busy", generator.busiest_worker_share * 100.0)?;
+        if let Some(others) = generator.others_cores {
+            write!(f, "; other processes used {others:.2} cores")?;
+        }
+        writeln!(f)
+    }
+
+    fn verdict_lines(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f)?;
+        if self.verdict.trustworthy {
+            writeln!(f, "verdict    trustworthy")?;
+        } else {
+            writeln!(f, "verdict    NOT trustworthy")?;
+        }
+        for reason in &self.verdict.reasons {
+            writeln!(f, "  because  {reason}")?;
+        }
+        for remark in &self.verdict.remarks {
+            writeln!(f, "  note     {remark}")?;
+        }
+        Ok(())
+    }
+}
+
+fn summary_line(f: &mut Formatter<'_>, title: &str, summary: &Summary) -> fmt::Result {
+    if summary.count == 0 {
+        return Ok(());
+    }
+    write!(f, "{title:<24}")?;
+    for value_ns in summary.percentiles_ns {
+        write!(f, "{:>10}", value_ns.map_or_else(|| "-".to_owned(), show_ns))?;
+    }
+    writeln!(f, "{:>10}", show_ns(summary.max_ns))
+}

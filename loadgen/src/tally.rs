@@ -1,0 +1,187 @@
+//! What one worker counts. Workers' tallies are added up at the end.
+
+use std::collections::BTreeMap;
+
+use crate::latency::{self, Latencies};
+
+/// What is counted while a scenario runs.
+pub(crate) struct Tally {
+    /// Whose messages count, by the moment that they were meant for.
+    pub(crate) window: Window,
+    pub(crate) counts: Counts,
+    /// From the intended moment to the answer.
+    pub(crate) response: Latencies,
+    /// From the actual sending to the answer.
+    pub(crate) service: Latencies,
+    /// From the intended moment to the actual sending: how late the generator itself was.
+    pub(crate) lateness: Latencies,
+    /// From the first packet to the open WebSocket.
+    pub(crate) opening: Latencies,
+    /// How many of each error, over the whole run.
+    pub(crate) errors: BTreeMap<String, u64>,
+    /// One sentence of the first error of each kind.
+    pub(crate) error_words: BTreeMap<String, String>,
+    /// Since the last look.
+    pub(crate) interval: Interval,
+}
+
+/// The part of a run that is measured, in nanoseconds since its epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Window {
+    pub(crate) from_ns: u64,
+    pub(crate) until_ns: u64,
+}
+
+impl Window {
+    /// A window that nothing falls into.
+    pub(crate) const NEVER: Self = Self { from_ns: u64::MAX, until_ns: u64::MAX };
+
+    pub(crate) fn contains(self, at_ns: u64) -> bool {
+        self.from_ns <= at_ns && at_ns < self.until_ns
+    }
+}
+
+/// Messages and bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Meant to be sent within the window.
+    pub(crate) planned: u64,
+    /// Sent, of those meant for the window.
+    pub(crate) sent: u64,
+    /// Answered, of those meant for the window, whenever that was.
+    pub(crate) answered: u64,
+    /// Arrived within the window, whatever was meant.
+    pub(crate) arrived: u64,
+    /// Payload that arrived within the window.
+    pub(crate) arrived_bytes: u64,
+    /// Never answered, of those meant for the window.
+    pub(crate) lost: u64,
+    pub(crate) duplicate: u64,
+    pub(crate) out_of_order: u64,
+    pub(crate) corrupt: u64,
+    /// Answered after they were given up.
+    pub(crate) late: u64,
+    /// Numbers that nobody sent.
+    pub(crate) unsent: u64,
+    /// Connections that were opened.
+    pub(crate) opened: u64,
+}
+
+impl Counts {
+    /// Adds another worker's.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.planned += other.planned;
+        self.sent += other.sent;
+        self.answered += other.answered;
+        self.arrived += other.arrived;
+        self.arrived_bytes += other.arrived_bytes;
+        self.lost += other.lost;
+        self.duplicate += other.duplicate;
+        self.out_of_order += other.out_of_order;
+        self.corrupt += other.corrupt;
+        self.late += other.late;
+        self.unsent += other.unsent;
+        self.opened += other.opened;
+    }
+}
+
+/// What happened in about a second.
+#[derive(Clone, Debug)]
+pub(crate) struct Interval {
+    pub(crate) sent: u64,
+    pub(crate) arrived: u64,
+    pub(crate) errors: u64,
+    pub(crate) open: u64,
+    pub(crate) response: Latencies,
+}
+
+impl Interval {
+    pub(crate) fn new() -> Self {
+        Self { sent: 0, arrived: 0, errors: 0, open: 0, response: latency::empty() }
+    }
+
+    /// Adds another worker's.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.sent += other.sent;
+        self.arrived += other.arrived;
+        self.errors += other.errors;
+        self.open += other.open;
+        add_latencies(&mut self.response, &other.response);
+    }
+}
+
+impl Tally {
+    pub(crate) fn new() -> Self {
+        Self {
+            window: Window::NEVER,
+            counts: Counts::default(),
+            response: latency::empty(),
+            service: latency::empty(),
+            lateness: latency::empty(),
+            opening: latency::empty(),
+            errors: BTreeMap::new(),
+            error_words: BTreeMap::new(),
+            interval: Interval::new(),
+        }
+    }
+
+    /// A message left.
+    pub(crate) fn sent(&mut self, intended_ns: u64, sent_ns: u64) {
+        self.interval.sent += 1;
+        if self.window.contains(intended_ns) {
+            self.counts.sent += 1;
+            self.lateness.saturating_record(sent_ns.saturating_sub(intended_ns));
+        }
+    }
+
+    /// Something arrived, right or wrong.
+    pub(crate) fn arrived(&mut self, len: usize, now_ns: u64) {
+        self.interval.arrived += 1;
+        if self.window.contains(now_ns) {
+            self.counts.arrived += 1;
+            self.counts.arrived_bytes += len as u64;
+        }
+    }
+
+    /// A message was answered.
+    pub(crate) fn answered(&mut self, intended_ns: u64, sent_ns: u64, now_ns: u64) {
+        let response_ns = now_ns.saturating_sub(intended_ns);
+        self.interval.response.saturating_record(response_ns);
+        if self.window.contains(intended_ns) {
+            self.counts.answered += 1;
+            self.response.saturating_record(response_ns);
+            self.service.saturating_record(now_ns.saturating_sub(sent_ns));
+        }
+    }
+
+    /// Something went wrong.
+    pub(crate) fn error(&mut self, kind: &str, words: impl FnOnce() -> String) {
+        self.interval.errors += 1;
+        match self.errors.get_mut(kind) {
+            Some(count) => *count += 1,
+            None => {
+                self.errors.insert(kind.to_owned(), 1);
+                self.error_words.insert(kind.to_owned(), words());
+            }
+        }
+    }
+
+    /// Adds another worker's.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.counts.add(&other.counts);
+        add_latencies(&mut self.response, &other.response);
+        add_latencies(&mut self.service, &other.service);
+        add_latencies(&mut self.lateness, &other.lateness);
+        add_latencies(&mut self.opening, &other.opening);
+        for (kind, count) in &other.errors {
+            *self.errors.entry(kind.clone()).or_default() += count;
+        }
+        for (kind, words) in &other.error_words {
+            self.error_words.entry(kind.clone()).or_insert_with(|| words.clone());
+        }
+    }
+}
+
+fn add_latencies(sum: &mut Latencies, other: &Latencies) {
+    sum.add(other).expect("all histograms have the same bounds");
+}

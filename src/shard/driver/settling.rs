@@ -1,0 +1,147 @@
+//! The end of a turn: every connection that was touched gets its write, its FIN, its close or another interest.
+
+use std::os::fd::AsFd;
+
+use super::super::kernel::{self, Written};
+use super::super::ring_write;
+use super::super::view::View;
+use super::{Shard, Temperature};
+use crate::connection::NextStep;
+use crate::handler::Handler;
+
+/// How writes leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gear {
+    /// Each with a call of its own: the fewest calls when there are few.
+    Direct,
+    /// Together, through the ring.
+    Ring,
+}
+
+impl<H: Handler> Shard<H> {
+    /// Goes through the list of the touched.
+    pub(super) fn settle_touched(&mut self) {
+        self.state.core().catch_up();
+        self.gear = match self.state.core().touched_count() {
+            count if count >= RING_TOUCHED_MIN && self.rung.has_ring() => Gear::Ring,
+            _ => Gear::Direct,
+        };
+        while let Some(index) = self.state.pop_touched() {
+            self.settle(index);
+        }
+        self.arm_timer();
+    }
+
+    /// Writes, ends or watches one connection, as it needs.
+    pub(super) fn settle(&mut self, index: u32) {
+        while let Some(step) = self.state.settle(index) {
+            match step {
+                NextStep::Wait => break,
+                // The end of the write that is under way settles it again.
+                NextStep::Write | NextStep::Fin if self.sockets[index].writing => break,
+                NextStep::Write if self.sockets[index].blocked => break,
+                NextStep::Write if self.gear == Gear::Ring && self.lend(index) => break,
+                NextStep::Write => self.write(index),
+                NextStep::Fin => {
+                    if let Some(fd) = &self.sockets[index].fd {
+                        kernel::shutdown_write(fd.as_fd());
+                    }
+                    if let Some(connection) = self.state.core().connection_mut(index) {
+                        connection.fin_sent();
+                    }
+                }
+                NextStep::Close => return self.close(index),
+            }
+        }
+        self.note_queue(index);
+        self.update_interest(index);
+    }
+
+    /// Keeps the gauge of queued bytes: what waits for a socket that is full.
+    fn note_queue(&mut self, index: u32) {
+        let socket = &mut self.sockets[index];
+        if socket.blocked || socket.queued_noted > 0 {
+            let queued = self.state.core().connection(index).map_or(0, |connection| connection.queued_bytes());
+            let queued = u32::try_from(queued).unwrap_or(u32::MAX);
+            let gauge = &self.state.core().metrics().queued_bytes;
+            gauge.add(queued.into());
+            gauge.sub(socket.queued_noted.into());
+            socket.queued_noted = queued;
+        }
+    }
+
+    /// Hands what is to be written to the ring, if it is a small write.
+    fn lend(&mut self, index: u32) -> bool {
+        let socket = &mut self.sockets[index];
+        let (Some(fd), Some(connection)) = (&socket.fd, self.state.core().connection_mut(index)) else { return false };
+        let Some(outbox) = connection.lend_outbox(RING_WRITE_BYTES_MAX) else { return false };
+        let kept = match socket.temperature {
+            Temperature::Hot(slot) => self.hot.take_writer(slot),
+            Temperature::Cold => None,
+        };
+        let view = kept.unwrap_or_else(|| View::new(fd.as_fd()));
+        socket.writing = true;
+        self.write_starts.push(ring_write::Start { index, view, outbox });
+        true
+    }
+
+    /// A write through the ring has come back.
+    pub(super) fn write_done(&mut self, done: ring_write::Done) {
+        let ring_write::Done { index, view, mut outbox, result } = done;
+        let socket = &mut self.sockets[index];
+        socket.writing = false;
+        match socket.temperature {
+            Temperature::Hot(slot) => self.hot.give_writer(slot, view),
+            Temperature::Cold => view.release(),
+        }
+        let metrics = self.state.core().metrics();
+        metrics.writes_ring.add(1);
+        match result {
+            Ok(len) => {
+                metrics.bytes_out.add(len as u64);
+                outbox.advance(len);
+                self.state.core().return_outbox(index, outbox);
+            }
+            Err(_) => self.state.handle_reset(index),
+        }
+        self.state.core().touch(index);
+    }
+
+    /// A write that had to wait for room has come back: the peer reads again.
+    pub(super) fn slow_write_done(&mut self, done: ring_write::Done) {
+        let (index, ok) = (done.index, done.result.is_ok());
+        self.begin_turn();
+        self.write_done(done);
+        if ok {
+            self.state.core().progress(index);
+            if self.state.core().connection(index).is_some_and(|connection| connection.queued_bytes() == 0) {
+                self.state.handle_writable(index);
+            }
+        }
+        self.wake();
+    }
+
+    fn write(&mut self, index: u32) {
+        let socket = &mut self.sockets[index];
+        let (Some(fd), Some(connection)) = (&socket.fd, self.state.core().connection_mut(index)) else { return };
+        let Some(outbox) = connection.poll_transmit() else { return };
+        let written = kernel::write(fd.as_fd(), outbox);
+        let metrics = self.state.core().metrics();
+        metrics.writes_direct.add(1);
+        match written {
+            Written::All(len) => metrics.bytes_out.add(len as u64),
+            Written::Some(len) => {
+                metrics.bytes_out.add(len as u64);
+                socket.blocked = true;
+            }
+            Written::Broken => {
+                self.state.handle_reset(index);
+            }
+        }
+    }
+}
+
+/// Touched connections from which on their writes go through the ring together.
+const RING_TOUCHED_MIN: usize = 8;
+/// Larger writes go directly: they are seldom many, and what is lent is not counted as queued.
+const RING_WRITE_BYTES_MAX: usize = 16 << 10;
