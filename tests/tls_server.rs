@@ -417,6 +417,7 @@ fn the_log_says_that_http_came_to_a_tls_port() {
         let mut client = Client::tcp(binary.addr());
         assert_eq!(client.ask("/", "").status, 400);
         client.end();
+        drop(client);
         binary.wait_for_log("TLS failed");
         let log = binary.log();
         let line = log.lines().find(|line| line.contains("TLS failed")).expect("it is there");

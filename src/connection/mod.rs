@@ -297,7 +297,7 @@ impl Connection {
     /// [`Connection::poll_event`] and then call [`Connection::handle_eof`].
     #[cfg(feature = "tls")]
     pub fn decrypt(&mut self, arrived: &mut [u8], plaintext: &mut Vec<u8>) -> Result<Opened, crate::tls::TlsError> {
-        let Some(secure) = self.secure_mut() else {
+        let Some(secure) = self.extra.as_mut().and_then(|extra| extra.secure.as_mut()) else {
             plaintext.extend_from_slice(arrived);
             return Ok(Opened { peer_closed: false });
         };
@@ -792,11 +792,6 @@ impl Connection {
     #[cfg(feature = "tls")]
     fn secure(&self) -> Option<&Secure> {
         self.extra.as_ref()?.secure.as_deref()
-    }
-
-    #[cfg(feature = "tls")]
-    fn secure_mut(&mut self) -> Option<&mut Secure> {
-        self.extra.as_mut()?.secure.as_deref_mut()
     }
 
     fn outbox_mut(&mut self, workspace: &mut Workspace) -> &mut Outbox {

@@ -17,8 +17,7 @@ pub(super) struct Secure {
 /// What a read told beside its plaintext.
 #[derive(Clone, Copy, Debug)]
 pub struct Opened {
-    /// The peer said that it sends no more (close_notify, RFC 8446 §6.1): call
-    /// [`handle_eof`](super::Connection::handle_eof) behind the plaintext.
+    /// The peer said that it sends no more (close_notify, RFC 8446 §6.1): treat it as the end of input.
     pub peer_closed: bool,
 }
 
