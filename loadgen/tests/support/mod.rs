@@ -59,7 +59,7 @@ fn echo(
     if let Fault::Status(status) = fault {
         use std::io::{Read, Write};
         let mut request = [0; 4096];
-        stream.read(&mut request)?;
+        let _ = stream.read(&mut request)?;
         stream.write_all(format!("HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n").as_bytes())?;
         return Ok(());
     }
@@ -67,9 +67,9 @@ fn echo(
     let mut held = None;
     for number in 1.. {
         let message = loop {
-            match websocket.read()? {
-                message @ (Message::Binary(_) | Message::Text(_)) => break message,
-                _ => {}
+            let message = websocket.read()?;
+            if message.is_binary() || message.is_text() {
+                break message;
             }
         };
         let began = *first_message.lock().unwrap().get_or_insert_with(Instant::now);
