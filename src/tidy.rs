@@ -75,7 +75,7 @@ const UNSAFE_USERS: &[(&str, usize)] =
     &[("protocol/mask.rs", 2), ("shard/hot.rs", 2), ("shard/ring_write.rs", 1), ("shard/view.rs", 1)];
 
 /// Files longer than the aim, with the length they must not outgrow. Lower a number when its file shrinks.
-const LONG_FILES: &[(&str, usize)] = &[("connection/mod.rs", 830)];
+const LONG_FILES: &[(&str, usize)] = &[];
 const FILE_LINES_AIM: usize = 560;
 
 #[test]

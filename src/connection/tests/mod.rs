@@ -15,9 +15,11 @@ mod violations;
 
 use std::io::IoSlice;
 
+use super::websocket::Reading;
 use super::*;
+use crate::protocol::close::{self, CloseCode};
 use crate::protocol::frame::{FrameHeader, FrameRules, HEADER_LEN_MAX, decode_header, encode_header};
-use crate::protocol::mask;
+use crate::protocol::{MessageKind, Violation, mask};
 
 /// One end with its workspace and a clock that the test sets. What it hears is kept in words.
 struct End {
