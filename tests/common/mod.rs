@@ -4,7 +4,6 @@
 
 #![allow(clippy::print_stderr, reason = "a failing test shows its seed, its variant and the log")]
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
-#![allow(clippy::print_stderr, reason = "what led to a failure is shown beside it")]
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
