@@ -51,6 +51,8 @@ pub(crate) struct CoreOptions {
 pub(crate) struct Core<H: Handler> {
     runtime: CoreRuntime,
     shard: Rc<RefCell<Shard<H>>>,
+    /// The epoll set, for the runtime to wait on.
+    set: OwnedFd,
 }
 
 impl<H: Handler> Core<H> {
@@ -87,7 +89,9 @@ impl<H: Handler> Core<H> {
             state: State::new(handler, options.shard, options.post, options.outside, Tick::default()),
         };
         shard.watch()?;
-        Ok(Self { runtime, shard: Rc::new(RefCell::new(shard)) })
+        // Here and not when it runs: a core that says it is ready has all the descriptors that it needs.
+        let set = shard.epoll.try_clone()?;
+        Ok(Self { runtime, shard: Rc::new(RefCell::new(shard)), set })
     }
 
     /// Which rung of the ladder it stands on, and what refused the better ones.
@@ -101,8 +105,7 @@ impl<H: Handler> Core<H> {
     ///
     /// If the runtime cannot wait on the core's epoll set.
     pub(crate) fn run(mut self) -> io::Result<()> {
-        let set = self.shard.borrow().epoll.try_clone()?;
-        let shard = self.shard;
+        let (shard, set) = (self.shard, self.set);
         self.runtime.block_on(async move {
             let set = monoio::net::TcpStream::from_std(listener::as_stream(set))?;
             let mut writes = RingWrites::new(ring_write::write);
