@@ -21,7 +21,7 @@ use corewire::handler::{
 use corewire::http::Response;
 use corewire::protocol::close::CloseCode;
 use corewire::protocol::{Message, MessageKind};
-use corewire::server::{Builder, ListenAddr};
+use corewire::server::{Builder, DriverChoice, ListenAddr};
 
 /// Does what the path and the messages of its clients say, and notes what it is told.
 struct Probe {
@@ -757,6 +757,102 @@ fn stopping_at_once_drops_every_session_and_socket() {
             assert_eq!(journal.count(&format!("dropped /{n}")), 1);
         }
         std::net::TcpListener::bind(addr).expect("the port is free again");
+    }
+}
+
+/// Twenty clients who read nothing, with a write under way to each that has no room.
+fn stuck_clients(stage: &Stage, variant: Variant) -> Vec<Client> {
+    let clients: Vec<_> = (0..20)
+        .map(|n| {
+            let mut client = Client::tcp_narrow(stage.server.addr);
+            assert_eq!(client.ask(&format!("/{n}"), "").status, 101);
+            client
+        })
+        .collect();
+    let payload = Bytes::from(vec![7; 10_000]);
+    let went = || stage.server.sum(|metrics| &metrics.bytes_out);
+    let sent = || stage.server.sum(|metrics| &metrics.messages_out);
+    let mut stuck = 0;
+    until("nobody takes any more", || {
+        // One at a time: small writes to many at once are those that go through a ring.
+        let (went_before, sent_before) = (went(), sent());
+        stage.server.handle.broadcast(MessageKind::Binary, payload.clone());
+        until("it is queued for all", || sent() == sent_before + 20);
+        thread::sleep(Duration::from_millis(1));
+        stuck = if went() == went_before { stuck + 1 } else { 0 };
+        stuck == 20
+    });
+    if variant.driver == DriverChoice::IoUring {
+        assert!(stage.server.sum(|metrics| &metrics.writes_ring) > 0);
+    }
+    clients
+}
+
+#[test]
+fn stopping_at_once_does_not_wait_for_peers_that_do_not_read() {
+    for variant in VARIANTS {
+        let stage = stage(variant, |builder| builder.cores(vec![0]));
+        let mut clients = stuck_clients(&stage, variant);
+        let (addr, journal) = (stage.server.addr, stage.journal.clone());
+        stage.server.stop().expect("no core broke");
+        for (n, client) in clients.iter_mut().enumerate() {
+            client.gone();
+            assert_eq!(journal.count(&format!("dropped /{n}")), 1);
+        }
+        std::net::TcpListener::bind(addr).expect("the port is free again");
+    }
+}
+
+#[test]
+fn draining_gives_peers_that_do_not_read_the_close_timeout_and_no_more() {
+    let limits = Limits { close_timeout: Duration::from_millis(500), ..Limits::default() };
+    for variant in VARIANTS {
+        let configure = |builder: Builder| builder.cores(vec![0]).limits(limits.clone()).drain_time(Duration::ZERO);
+        let mut stage = stage(variant, configure);
+        let mut clients = stuck_clients(&stage, variant);
+        // One of them thinks better of it and gets everything.
+        let mut late = clients.pop().expect("there are twenty");
+        let reading = thread::spawn(move || {
+            let count = (0..).take_while(|_| late.frame().opcode == BINARY).count();
+            late.send_close(1001, "");
+            late.end();
+            count
+        });
+        let messages = stage.server.sum(|metrics| &metrics.messages_out) / 20;
+        let running = stage.server.running.take().expect("it runs");
+        common::bounded("the drain ends", move || running.drain()).expect("no core broke");
+        assert_eq!(reading.join().expect("it got its Close") as u64, messages);
+        for (n, client) in clients.iter_mut().enumerate() {
+            client.gone();
+            assert_eq!(stage.journal.count(&format!("close /{n} 1001 \"\" Local")), 1);
+            assert_eq!(stage.journal.count(&format!("dropped /{n}")), 1);
+        }
+    }
+}
+
+/// Who reads again after a while has missed nothing, whatever way the writes took.
+#[test]
+fn peers_that_read_again_get_every_broadcast_in_order() {
+    for variant in VARIANTS {
+        let stage = stage(variant, |builder| builder.cores(vec![0]));
+        let clients = stuck_clients(&stage, variant);
+        let messages = stage.server.sum(|metrics| &metrics.messages_out) / 20;
+        stage.server.handle.broadcast(MessageKind::Text, Bytes::from_static(b"the last one"));
+        let reading: Vec<_> = clients
+            .into_iter()
+            .map(|mut client| {
+                thread::spawn(move || {
+                    for index in 0..messages {
+                        assert!(client.message() == (BINARY, vec![7; 10_000]), "message {index}");
+                    }
+                    assert_eq!(client.text(), "the last one");
+                    client.close();
+                })
+            })
+            .collect();
+        reading.into_iter().for_each(|reader| reader.join().expect("nothing is lost"));
+        (0..20).for_each(|n| stage.journal.wait_for(&format!("writable /{n}")));
+        stage.server.wait_until_empty();
     }
 }
 

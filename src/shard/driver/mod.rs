@@ -73,6 +73,7 @@ impl<H: Handler> Core<H> {
             thermostat: thermostat(runtime.rung, options.restless),
             rung: runtime.rung,
             write_starts: Vec::new(),
+            writing_count: 0,
             gear: Gear::Direct,
             sockets: Paged::default(),
             listeners: options.listeners,
@@ -188,6 +189,8 @@ pub(super) struct Shard<H: Handler> {
     rung: Rung,
     /// Writes that leave through the ring at the end of this turn.
     write_starts: Vec<ring_write::Start>,
+    /// Sockets with a write in the ring.
+    writing_count: usize,
     /// How the writes of this turn leave.
     gear: Gear,
     /// Wakes the core's loop when a hot connection touched something.
@@ -232,10 +235,22 @@ impl<H: Handler> Shard<H> {
         Ok(())
     }
 
-    /// A task that is left holds the shard, and its receive the socket: neither would ever be let go.
+    /// A task that is left holds the shard, and its receive or write the socket: neither would ever be let go.
     fn is_done(&self) -> bool {
         let drained = self.accepting == Accepting::Closed && self.state.core_ref().is_drained();
-        (self.stopping || drained) && self.hot.is_empty()
+        (self.stopping || drained) && self.hot.is_empty() && self.writing_count == 0
+    }
+
+    /// What is under way in the ring is made to come back, and nothing more is put there.
+    fn begin_stop(&mut self) {
+        self.stopping = true;
+        self.gear = Gear::Direct;
+        self.hot.cancel_all();
+        for index in 0..self.sockets.capacity() as u32 {
+            if let Some(Socket { fd: Some(fd), writing: true, .. }) = self.sockets.get(index) {
+                kernel::shutdown_both(fd.as_fd());
+            }
+        }
     }
 
     // ---- what happened -------------------------------------------------------------------------------------
@@ -302,11 +317,7 @@ impl<H: Handler> Shard<H> {
     fn handle_room(&mut self, index: u32) {
         let socket = &mut self.sockets[index];
         if std::mem::take(&mut socket.blocked) {
-            self.state.core().progress(index);
-            self.settle(index);
-            if !self.sockets[index].blocked {
-                self.state.handle_writable(index);
-            }
+            self.settle_freed(index);
         }
     }
 
@@ -315,10 +326,7 @@ impl<H: Handler> Shard<H> {
         for order in self.state.handle_mailbox(&mut self.mailbox) {
             match order {
                 Order::CloseListeners => self.close_listeners(),
-                Order::Stop => {
-                    self.stopping = true;
-                    self.hot.cancel_all();
-                }
+                Order::Stop => self.begin_stop(),
             }
         }
     }

@@ -23,7 +23,7 @@ impl<H: Handler> Shard<H> {
     pub(super) fn settle_touched(&mut self) {
         self.state.core().catch_up();
         self.gear = match self.state.core().touched_count() {
-            count if count >= RING_TOUCHED_MIN && self.rung.has_ring() => Gear::Ring,
+            count if count >= RING_TOUCHED_MIN && self.rung.has_ring() && !self.stopping => Gear::Ring,
             _ => Gear::Direct,
         };
         while let Some(index) = self.state.pop_touched() {
@@ -81,6 +81,7 @@ impl<H: Handler> Shard<H> {
         };
         let view = kept.unwrap_or_else(|| View::new(fd.as_fd()));
         socket.writing = true;
+        self.writing_count += 1;
         self.write_starts.push(ring_write::Start { index, view, outbox });
         true
     }
@@ -90,6 +91,7 @@ impl<H: Handler> Shard<H> {
         let ring_write::Done { index, view, mut outbox, result } = done;
         let socket = &mut self.sockets[index];
         socket.writing = false;
+        self.writing_count -= 1;
         match socket.temperature {
             Temperature::Hot(slot) => self.hot.give_writer(slot, view),
             Temperature::Cold => view.release(),
@@ -113,12 +115,20 @@ impl<H: Handler> Shard<H> {
         self.begin_turn();
         self.write_done(done);
         if ok {
-            self.state.core().progress(index);
-            if self.state.core().connection(index).is_some_and(|connection| connection.queued_bytes() == 0) {
-                self.state.handle_writable(index);
-            }
+            self.settle_freed(index);
         }
         self.wake();
+    }
+
+    /// A socket that had been full has room: writes what it takes, and tells the handler if that was all.
+    pub(super) fn settle_freed(&mut self, index: u32) {
+        self.state.core().progress(index);
+        // What would leave through the ring now would come back without anybody knowing that it had waited.
+        self.gear = Gear::Direct;
+        self.settle(index);
+        if !self.sockets[index].blocked {
+            self.state.handle_writable(index);
+        }
     }
 
     fn write(&mut self, index: u32) {
