@@ -8,7 +8,7 @@ use corewire::builtin::{Broadcast, Echo, Serve};
 use corewire::config::{self, Command, Config, OriginSetting};
 use corewire::control::{self, BuildInfo, ControlHandle, ControlOptions, ControlSource, CoreMetrics};
 use corewire::protocol::handshake::OriginPolicy;
-use corewire::server::{Builder, DriverChoice, ListenAddr, Running, Server, StartError};
+use corewire::server::{Builder, ListenAddr, Running, Server, StartError};
 use corewire::tls::{ServerTls, TlsOptions, TlsSetupError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -72,11 +72,7 @@ pub(crate) fn serve(config: &Config, cores: &[usize]) -> Result<(), Failure> {
 fn builder(config: &Config, cores: &[usize]) -> Result<Builder, Failure> {
     let mut builder = Server::builder()
         .cores(cores.to_vec())
-        .driver(match config.driver {
-            config::DriverChoice::Auto => DriverChoice::Auto,
-            config::DriverChoice::IoUring => DriverChoice::IoUring,
-            config::DriverChoice::Epoll => DriverChoice::Epoll,
-        })
+        .driver(config.driver)
         .limits(config.limits.clone())
         .origin(match &config.origin {
             OriginSetting::SameHost => OriginPolicy::SameHost,

@@ -24,6 +24,7 @@ use std::time::Duration;
 use crate::connection::Limits;
 use crate::http::Cidr;
 
+pub use crate::server::DriverChoice;
 pub use error::{ConfigError, Problem, Source};
 pub use listen::ListenAddr;
 pub use load::{Invocation, Loaded};
@@ -82,18 +83,6 @@ pub enum Command {
     Echo,
     /// Every message goes to every connection on every core, its sender included.
     Broadcast,
-}
-
-/// How the kernel is asked for I/O.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DriverChoice {
-    /// io_uring where the kernel allows it, else epoll.
-    #[default]
-    Auto,
-    /// io_uring, or refuse to start.
-    IoUring,
-    /// epoll.
-    Epoll,
 }
 
 /// PEM files that make the listeners speak TLS. They were readable when the configuration was checked.

@@ -3,6 +3,7 @@
 //! The client's framing shares no code with the server's. Everything waits at most [`PATIENCE`].
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
+#![allow(clippy::print_stderr, reason = "what led to a failure is shown beside it")]
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
