@@ -2,7 +2,6 @@
 
 #![allow(clippy::print_stderr, reason = "a test says what it measured, for whoever reads its output")]
 #![cfg(feature = "cli")]
-#![expect(clippy::print_stderr, reason = "the figures that a limit is compared with are shown beside a failure")]
 
 mod common;
 
