@@ -66,6 +66,8 @@ impl Binary {
                 command.env_remove(name);
             }
         }
+        // Transparent huge pages come in steps of 2 MiB, which would hide what is measured here, or feign growth.
+        command.env("MIMALLOC_ALLOW_THP", "0");
         if variant.restless {
             command.env("COREWIRE_TEST_RESTLESS", "1");
         }

@@ -2,7 +2,6 @@
 //!
 //! The client's framing shares no code with the server's. Everything waits at most [`PATIENCE`].
 
-#![allow(clippy::print_stderr, reason = "a failing test shows its seed, its variant and the log")]
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 #![allow(clippy::print_stderr, reason = "what led to a failure is shown beside it")]
 
