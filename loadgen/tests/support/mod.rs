@@ -1,0 +1,223 @@
+//! A deliberately faulty server, and a run of the tool against a server.
+
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Output};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tungstenite::{Bytes, Message, WebSocket};
+
+/// What the server does wrong. Every `n`th message of each connection suffers it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fault {
+    /// Nothing: an honest echo.
+    None,
+    Drop(u64),
+    Duplicate(u64),
+    /// It is sent after the next one.
+    Reorder(u64),
+    /// One bit is wrong.
+    Corrupt(u64),
+    /// It ends without its last byte.
+    Truncate(u64),
+    Delay(u64, Duration),
+    /// All connections stand still, once: so long after the first message, for so long.
+    Freeze {
+        after: Duration,
+        span: Duration,
+    },
+    /// The connection ends at its `n`th message, without Close.
+    HangUp(u64),
+    /// The handshake is answered with this status.
+    Status(u16),
+}
+
+/// Starts a faulty echo server; its threads end with the process. Returns its port.
+pub(crate) fn serve(fault: Fault) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let first_message = Arc::new(Mutex::new(None));
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let first_message = Arc::clone(&first_message);
+            thread::spawn(move || {
+                // A peer that leaves ends it; that is no fault.
+                let _ = echo(stream.unwrap(), fault, &first_message);
+            });
+        }
+    });
+    port
+}
+
+fn echo(
+    mut stream: TcpStream,
+    fault: Fault,
+    first_message: &Mutex<Option<Instant>>,
+) -> Result<(), Box<dyn std::error::Error>> {
+    stream.set_nodelay(true)?;
+    if let Fault::Status(status) = fault {
+        use std::io::{Read, Write};
+        let mut request = [0; 4096];
+        let _ = stream.read(&mut request)?;
+        stream.write_all(format!("HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n").as_bytes())?;
+        return Ok(());
+    }
+    let mut websocket = tungstenite::accept(stream)?;
+    let mut held = None;
+    for number in 1.. {
+        let message = loop {
+            let message = websocket.read()?;
+            if message.is_binary() || message.is_text() {
+                break message;
+            }
+        };
+        let began = *first_message.lock().unwrap().get_or_insert_with(Instant::now);
+        let hit = |every: u64| number % every == 0;
+        match fault {
+            Fault::Drop(every) if hit(every) => {}
+            Fault::Duplicate(every) if hit(every) => {
+                websocket.send(message.clone())?;
+                websocket.send(message)?;
+            }
+            Fault::Reorder(every) if hit(every) => held = Some(message),
+            Fault::Corrupt(every) if hit(every) => send_changed(&mut websocket, message, |bytes| bytes[20] ^= 4)?,
+            Fault::Truncate(every) if hit(every) => {
+                send_changed(&mut websocket, message, |bytes| bytes.truncate(bytes.len() - 1))?;
+            }
+            Fault::HangUp(at) if number == at => return Ok(()),
+            Fault::Delay(every, span) if hit(every) => {
+                thread::sleep(span);
+                websocket.send(message)?;
+            }
+            Fault::Freeze { after, span } => {
+                let since = began.elapsed();
+                if since >= after && since < after + span {
+                    thread::sleep(after + span - since);
+                }
+                websocket.send(message)?;
+            }
+            _ => {
+                websocket.send(message)?;
+                if let Some(held) = held.take() {
+                    websocket.send(held)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn send_changed(
+    websocket: &mut WebSocket<TcpStream>,
+    message: Message,
+    change: impl FnOnce(&mut Vec<u8>),
+) -> Result<(), tungstenite::Error> {
+    let mut bytes = message.into_data().to_vec();
+    change(&mut bytes);
+    websocket.send(Message::Binary(Bytes::from(bytes)))
+}
+
+/// Runs the tool with words split at blanks.
+pub(crate) fn load(words: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_corewire-load")).args(words.split_ascii_whitespace()).output().unwrap()
+}
+
+/// Runs the tool and reads its report.
+pub(crate) fn report(words: &str) -> serde_json::Value {
+    report_with(words, &[])
+}
+
+/// The same, with arguments that have blanks in them.
+pub(crate) fn report_with(words: &str, more: &[&str]) -> serde_json::Value {
+    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let path = std::env::temp_dir().join(format!("corewire-load-{}-{count}.json", std::process::id()));
+    let output = Command::new(env!("CARGO_BIN_EXE_corewire-load"))
+        .args(words.split_ascii_whitespace())
+        .args(more)
+        .args(["--quiet", "--json"])
+        .arg(&path)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{words}: {}", String::from_utf8_lossy(&output.stderr));
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+/// Whether the verdict gives a reason that has `words` in it.
+pub(crate) fn blames(report: &serde_json::Value, words: &str) -> bool {
+    let reasons = report["verdict"]["reasons"].as_array().unwrap();
+    reasons.iter().any(|reason| reason.as_str().unwrap().contains(words))
+}
+
+/// Starts a server that sends everything to everybody, with a fault on the way to each; returns its port.
+pub(crate) fn serve_broadcast(fault: Fault) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let hearers: Arc<Mutex<Vec<Hearer>>> = Arc::default();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let hearers = Arc::clone(&hearers);
+            thread::spawn(move || {
+                let stream = stream.unwrap();
+                stream.set_nodelay(true).unwrap();
+                let out = stream.try_clone().unwrap();
+                let Ok(mut websocket) = tungstenite::accept(stream) else { return };
+                hearers.lock().unwrap().push(Hearer { out, count: 0, held: None });
+                while let Ok(message) = websocket.read() {
+                    if message.is_binary() || message.is_text() {
+                        let frame = frame(message.is_text(), &message.into_data());
+                        hearers.lock().unwrap().iter_mut().for_each(|hearer| hearer.hear(&frame, fault));
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+/// Somebody who hears broadcasts.
+struct Hearer {
+    out: TcpStream,
+    count: u64,
+    held: Option<Vec<u8>>,
+}
+
+impl Hearer {
+    fn hear(&mut self, frame: &[u8], fault: Fault) {
+        use std::io::Write;
+        self.count += 1;
+        let hit = |every: u64| self.count.is_multiple_of(every);
+        let mut bytes = frame.to_vec();
+        match fault {
+            Fault::Drop(every) if hit(every) => return,
+            Fault::Duplicate(every) if hit(every) => bytes.extend_from_slice(frame),
+            Fault::Corrupt(every) if hit(every) => *bytes.last_mut().unwrap() ^= 4,
+            Fault::Reorder(every) if hit(every) => {
+                self.held = Some(bytes);
+                return;
+            }
+            _ => bytes.extend(self.held.take().unwrap_or_default()),
+        }
+        // Whoever has left hears nothing.
+        let _ = self.out.write_all(&bytes);
+    }
+}
+
+/// A frame as a server sends it; for payloads below 64 KiB.
+fn frame(text: bool, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![if text { 0x81 } else { 0x82 }];
+    match payload.len() {
+        len @ 0..126 => frame.push(len as u8),
+        len => {
+            frame.push(126);
+            frame.extend_from_slice(&(len as u16).to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(payload);
+    frame
+}
