@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::sizes::Sizes;
-use crate::units::{parse_positive, parse_span};
+use crate::units::{parse_positive, parse_share, parse_size, parse_span};
 
 /// A benchmark for any WebSocket server: open loop, no coordinated omission, and honest about itself.
 #[derive(Debug, Parser)]
@@ -22,6 +22,25 @@ pub(crate) struct CommandLine {
 pub(crate) enum Command {
     /// Every message comes back to its sender, and every byte of it is compared.
     Echo(EchoArgs),
+    /// Connections that say nothing: what does one cost the server, in user and in kernel memory?
+    Idle(IdleArgs),
+    /// Some publish, all others must get every message once and in order.
+    Fanout(FanoutArgs),
+    /// Connections come and go; or a share of them drops at once and comes back.
+    Storm(StormArgs),
+    /// Some do not read, or slowly, while the others are measured.
+    Slow(SlowArgs),
+    /// Several scenarios, one after another, from a plan in TOML.
+    Run {
+        /// The plan.
+        plan: PathBuf,
+        /// Write all reports to this file, as JSON.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+        /// Write all reports to this file, as a page.
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
+    },
     /// Several servers in turn, in many short rounds: prints ratios with their spread.
     Compare {
         /// The plan, in TOML.
@@ -29,6 +48,9 @@ pub(crate) enum Command {
         /// Write all rounds to this file, as JSON.
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
+        /// Write the comparison to this file, as a page.
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
     },
 }
 
@@ -76,12 +98,21 @@ pub(crate) struct Common {
     /// Authorities to trust for wss://, in PEM. Without it, any certificate is accepted.
     #[arg(long, value_name = "FILE")]
     pub(crate) tls_roots: Option<PathBuf>,
+    /// Never resume a TLS session: every handshake is a full one.
+    #[arg(long)]
+    pub(crate) tls_full: bool,
     /// Load a host that is not this machine. Only do that to one that is yours.
     #[arg(long)]
     pub(crate) i_may_load_this_host: bool,
     /// Write the report to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Write the report to this file, as a page that needs nothing else.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// Write the latencies of each second to this file, as an HdrHistogram log.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hdr: Option<PathBuf>,
     /// Say nothing while it runs.
     #[arg(long, short)]
     pub(crate) quiet: bool,
@@ -113,4 +144,86 @@ pub(crate) fn parse_rate(text: &str) -> Result<f64, String> {
         Err(_) => crate::units::parse_count(text)? as f64,
     };
     if (0.001..=1e9).contains(&rate) { Ok(rate) } else { Err(format!("`{text}` is no rate: try 1000, 10k or 0.5")) }
+}
+
+/// `idle`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct IdleArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Ping each connection this often.
+    #[arg(long, value_parser = parse_span, value_name = "SPAN")]
+    pub(crate) heartbeat: Option<Duration>,
+    /// Processes to hold the connections. As many as the limit of file descriptors asks for, if not given.
+    #[arg(long, value_parser = parse_positive, value_name = "N")]
+    pub(crate) processes: Option<u64>,
+    /// This is one of several.
+    #[arg(long, hide = true)]
+    pub(crate) child: bool,
+    /// Source address.
+    #[arg(long = "source", hide = true)]
+    pub(crate) sources: Vec<std::net::IpAddr>,
+}
+
+/// `fanout`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FanoutArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Bytes per message.
+    #[arg(long, short, default_value = "128", value_parser = parse_size, value_name = "BYTES")]
+    pub(crate) size: usize,
+    /// Text messages instead of binary ones.
+    #[arg(long)]
+    pub(crate) text: bool,
+    /// Connections that publish, beside the --connections that subscribe.
+    #[arg(long, default_value = "1", value_parser = parse_positive, value_name = "P")]
+    pub(crate) publishers: u64,
+    /// Topics; each subscriber has one. More than one needs --subscribe and --publish.
+    #[arg(long, default_value = "1", value_parser = parse_positive, value_name = "T")]
+    pub(crate) topics: u64,
+    /// Publications per second, all publishers together.
+    #[arg(long, short, default_value = "10", value_parser = parse_rate, value_name = "PER_SECOND")]
+    pub(crate) rate: f64,
+    /// Message that subscribes, with {topic} in it. Without it, the server must send everything to everybody.
+    #[arg(long, value_name = "TEMPLATE")]
+    pub(crate) subscribe: Option<String>,
+    /// Message that publishes, with {topic} and {payload} in it.
+    #[arg(long, value_name = "TEMPLATE")]
+    pub(crate) publish: Option<String>,
+}
+
+/// `storm`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct StormArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Connections opened per second. Without it: as fast as the server takes them, --connections at once.
+    #[arg(long, short, value_parser = parse_rate, value_name = "PER_SECOND")]
+    pub(crate) rate: Option<f64>,
+    /// How long each connection is kept.
+    #[arg(long, default_value = "0s", value_parser = parse_span, value_name = "SPAN")]
+    pub(crate) hold: Duration,
+    /// Instead of a steady churn: cut this share off at once, in the middle, and let it come back.
+    #[arg(long, value_parser = parse_share, value_name = "SHARE", conflicts_with_all = ["rate", "hold"])]
+    pub(crate) drop: Option<f64>,
+    /// With --drop: messages per second on the connections that stay; without it, one under way on each.
+    #[arg(long, value_parser = parse_rate, requires = "drop", value_name = "PER_SECOND")]
+    pub(crate) message_rate: Option<f64>,
+}
+
+/// `slow`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SlowArgs {
+    #[command(flatten)]
+    pub(crate) echo: EchoArgs,
+    /// Share of the connections that are slow.
+    #[arg(long, default_value = "10%", value_parser = parse_share, value_name = "SHARE")]
+    pub(crate) slow: f64,
+    /// Bytes that each of the slow reads per second. 0: none at all.
+    #[arg(long, default_value = "0", value_parser = parse_size, value_name = "BYTES")]
+    pub(crate) slow_read: usize,
+    /// Bytes per message of the slow ones, who send whenever the server takes it.
+    #[arg(long, default_value = "4k", value_parser = parse_size, value_name = "BYTES")]
+    pub(crate) slow_size: usize,
 }

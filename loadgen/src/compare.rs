@@ -8,15 +8,15 @@ mod plan;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::conduct::{self, Load, ScenarioPlan};
+use crate::latency::{self, Latencies};
 use crate::observe::Observer;
-use crate::report::Report;
+use crate::report::{Curve, Report, html};
 use crate::spawn::{self, Server};
 use crate::target::Target;
 use crate::units::{show_count, show_ns};
@@ -58,38 +58,52 @@ struct Contestant {
 /// # Errors
 ///
 /// A sentence.
-pub(crate) fn run(path: &Path, json: Option<&Path>) -> Result<(), String> {
-    let text = String::from_utf8(crate::read_file(path)?).map_err(|_| format!("{} is no text", path.display()))?;
+pub(crate) fn run(path: &Path, json: Option<&Path>, page: Option<&Path>) -> Result<(), String> {
+    let text =
+        String::from_utf8(crate::commands::read_file(path)?).map_err(|_| format!("{} is no text", path.display()))?;
     let plan = ComparePlan::parse(&text).map_err(|error| format!("{}: {error}", path.display()))?;
-    let cores = crate::choose_cores(&plan.generator_cores)?;
+    let cores = crate::commands::choose_cores(&plan.generator_cores)?;
     for case in &plan.cases {
-        crate::check_connections(case.connections)?;
+        crate::commands::check_connections(case.connections)?;
     }
     let contestants = plan.servers.iter().map(|server| start(server, &plan)).collect::<Result<Vec<_>, String>>()?;
-    let stop = Arc::new(AtomicBool::new(false));
-    signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::clone(&stop))
-        .map_err(|error| format!("Ctrl-C cannot be caught: {error}"))?;
+    let stop = crate::commands::stop_on_interrupt()?;
     let mut slices = Vec::new();
+    // Of all rounds, by case and server.
+    let mut responses: BTreeMap<(String, String), Latencies> = BTreeMap::new();
     // The first round warms caches and allocators up, and is thrown away.
     for round in 0..=plan.rounds {
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        crate::note(&format!("round {round} of {}{}", plan.rounds, if round == 0 { " (thrown away)" } else { "" }));
+        crate::commands::note(&format!(
+            "round {round} of {}{}",
+            plan.rounds,
+            if round == 0 { " (thrown away)" } else { "" }
+        ));
         for case in &plan.cases {
             for contestant in in_order(&contestants, round) {
-                let slice = measure(contestant, case, round, &plan, &cores, &stop)?;
-                if round > 0 {
+                if stop.load(Ordering::Relaxed) {
+                    continue;
+                }
+                let (slice, response) = measure(contestant, case, round, &plan, &cores, &stop)?;
+                if round > 0 && !stop.load(Ordering::Relaxed) {
+                    let key = (case.name.clone(), contestant.name.clone());
+                    let sum = responses.entry(key).or_insert_with(latency::empty);
+                    sum.add(&response).map_err(|error| format!("histograms do not fit: {error:?}"))?;
                     slices.push(slice);
                 }
             }
         }
     }
     drop(contestants);
-    crate::print(&table(&plan, &slices))?;
+    crate::commands::print(&table(&plan, &slices))?;
+    if let Some(path) = page {
+        crate::commands::write_file(path, &html::comparison(&cases_for_page(&plan, &slices, &responses)))?;
+    }
     if let Some(path) = json {
         let json = serde_json::to_string_pretty(&slices).map_err(|error| format!("no JSON: {error}"))?;
-        crate::write_file(path, &json)?;
+        crate::commands::write_file(path, &json)?;
     }
     Ok(())
 }
@@ -117,13 +131,14 @@ fn measure(
     plan: &ComparePlan,
     cores: &[usize],
     stop: &AtomicBool,
-) -> Result<Slice, String> {
+) -> Result<(Slice, Latencies), String> {
     let load = Load {
         target: contestant.target.clone(),
         address: contestant.address,
         headers: Vec::new(),
         subprotocols: Vec::new(),
-        tls: conduct::tls_client(&contestant.target, None)?,
+        tls: conduct::tls_dial(&contestant.target, None, false)?,
+        sources: Vec::new(),
         connections: case.connections,
         kind: case.kind,
         cores: cores.to_vec(),
@@ -138,10 +153,10 @@ fn measure(
         .map_err(|reason| format!("{}, {}: {reason}", contestant.name, case.name))?;
     let report = Report::of(&load, &outcome);
     let server = report.server.as_ref().ok_or_else(|| format!("{} could not be observed", contestant.name))?;
-    if report.achieved.arrived_messages == 0 {
+    if report.achieved.arrived_messages == 0 && !stop.load(Ordering::Relaxed) {
         return Err(format!("{} answered nothing in case {}", contestant.name, case.name));
     }
-    Ok(Slice {
+    let slice = Slice {
         round,
         case: case.name.clone(),
         server: contestant.name.clone(),
@@ -156,7 +171,8 @@ fn measure(
         lateness_p99_ns: report.generator.lateness.get("p99"),
         others_cores: report.generator.others_cores,
         reasons: report.verdict.reasons,
-    })
+    };
+    Ok((slice, outcome.tally.response))
 }
 
 // ---- what is said ------------------------------------------------------------------------------------------------
@@ -189,21 +205,14 @@ fn table(plan: &ComparePlan, slices: &[Slice]) -> String {
 }
 
 fn row(out: &mut String, case: &CasePlan, server: &str, reference: &str, slices: &[Slice]) {
-    let of = |name: &str| -> BTreeMap<usize, &Slice> {
-        let mine = slices.iter().filter(|slice| slice.case == case.name && slice.server == name);
-        mine.map(|slice| (slice.round, slice)).collect()
-    };
-    let (mine, theirs) = (of(server), of(reference));
-    let ratios: Vec<f64> = mine
-        .iter()
-        .filter_map(|(round, slice)| Some(slice.cpu_per_message_ns / theirs.get(round)?.cpu_per_message_ns))
-        .collect();
+    let mine: Vec<&Slice> = slices.iter().filter(|slice| slice.case == case.name && slice.server == server).collect();
+    let ratios = ratios(slices, &case.name, server, reference);
     let Some(ratio) = Spread::of(ratios) else { return };
     let median = |value: fn(&Slice) -> f64| {
-        Spread::of(mine.values().map(|slice| value(slice)).collect()).map_or(f64::NAN, |spread| spread.median)
+        Spread::of(mine.iter().map(|slice| value(slice)).collect()).map_or(f64::NAN, |spread| spread.median)
     };
     let percentile = |value: fn(&Slice) -> Option<u64>| {
-        let values: Vec<f64> = mine.values().filter_map(|slice| value(slice)).map(|ns| ns as f64).collect();
+        let values: Vec<f64> = mine.iter().filter_map(|slice| value(slice)).map(|ns| ns as f64).collect();
         Spread::of(values).map_or_else(|| "-".to_owned(), |spread| show_ns(spread.median as u64))
     };
     let _ = writeln!(
@@ -217,6 +226,38 @@ fn row(out: &mut String, case: &CasePlan, server: &str, reference: &str, slices:
         median(|slice| slice.server_busiest_thread_share) * 100.0,
         show_ns(median(|slice| slice.generator_per_message_ns) as u64),
     );
+}
+
+fn ratios(slices: &[Slice], case: &str, server: &str, reference: &str) -> Vec<f64> {
+    let of = |name: &str, round: usize| {
+        slices.iter().find(|slice| slice.case == case && slice.server == name && slice.round == round)
+    };
+    let mine = slices.iter().filter(|slice| slice.case == case && slice.server == server);
+    mine.filter_map(|slice| Some(slice.cpu_per_message_ns / of(reference, slice.round)?.cpu_per_message_ns)).collect()
+}
+
+fn cases_for_page(
+    plan: &ComparePlan,
+    slices: &[Slice],
+    responses: &BTreeMap<(String, String), Latencies>,
+) -> Vec<html::ComparedCase> {
+    let of_case = |case: &CasePlan| {
+        let of_server = |server: &plan::ServerPlan| {
+            let ratio = Spread::of(ratios(slices, &case.name, &server.name, &plan.reference))?;
+            let response = responses.get(&(case.name.clone(), server.name.clone()))?;
+            Some(html::ComparedServer {
+                name: server.name.clone(),
+                ratio: [ratio.low, ratio.median, ratio.high],
+                response: Curve::of(&server.name, response),
+            })
+        };
+        html::ComparedCase {
+            name: case.name.clone(),
+            reference: plan.reference.clone(),
+            servers: plan.servers.iter().filter_map(of_server).collect(),
+        }
+    };
+    plan.cases.iter().map(of_case).collect()
 }
 
 /// What speaks against some of the slices, each kind once.

@@ -6,7 +6,6 @@ use std::thread;
 use std::time::Duration;
 
 use corewire::protocol::MessageKind;
-use corewire::tls::{ClientTls, Trust};
 
 use crate::board::{Board, Timetable};
 use crate::clock::Clock;
@@ -14,9 +13,13 @@ use crate::observe::{Memory, Observer};
 use crate::payload::Pattern;
 use crate::scenario::Scenario;
 use crate::scenario::echo::{Echo, EchoPlan};
+use crate::scenario::fanout::{Fanout, FanoutPlan};
+use crate::scenario::idle::{Idle, IdlePlan};
+use crate::scenario::slow::{Slow, SlowPlan};
+use crate::scenario::storm::{self, Churn, StormPlan};
 use crate::tally::{Interval, Tally, Window};
 use crate::target::{Scheme, Target};
-use crate::transport::Dial;
+use crate::transport::{Dial, TlsDial};
 use crate::worker::{self, Assignment, Harvest, Mark};
 
 /// Everything that is decided before a run.
@@ -26,7 +29,9 @@ pub(crate) struct Load {
     pub(crate) address: std::net::SocketAddr,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) subprotocols: Vec<String>,
-    pub(crate) tls: Option<ClientTls>,
+    pub(crate) tls: Option<TlsDial>,
+    /// Source addresses, in turn; empty for the kernel's choice.
+    pub(crate) sources: Vec<std::net::IpAddr>,
     pub(crate) connections: usize,
     pub(crate) kind: MessageKind,
     /// One worker on each.
@@ -44,6 +49,10 @@ pub(crate) struct Load {
 #[derive(Clone, Debug)]
 pub(crate) enum ScenarioPlan {
     Echo(EchoPlan),
+    Idle(IdlePlan),
+    Fanout(FanoutPlan),
+    Storm(StormPlan),
+    Slow(SlowPlan),
 }
 
 /// What a run brought.
@@ -64,8 +73,10 @@ pub(crate) struct Outcome {
 pub(crate) enum Progress<'a> {
     /// Connections are being opened.
     Opening,
+    /// All that could be opened are open.
+    Ready,
     /// A second has passed.
-    Second { number: usize, of: usize, interval: &'a Interval },
+    Second { number: usize, of: usize, planned_per_second: Option<f64>, interval: &'a Interval },
 }
 
 /// The TLS client for `wss://`.
@@ -73,13 +84,10 @@ pub(crate) enum Progress<'a> {
 /// # Errors
 ///
 /// A sentence.
-pub(crate) fn tls_client(target: &Target, roots: Option<&[u8]>) -> Result<Option<ClientTls>, String> {
+pub(crate) fn tls_dial(target: &Target, roots: Option<Vec<u8>>, full: bool) -> Result<Option<TlsDial>, String> {
     match target.scheme {
         Scheme::Ws | Scheme::Tcp => Ok(None),
-        Scheme::Wss => {
-            let trust = roots.map_or(Trust::Insecure, Trust::Roots);
-            ClientTls::new(trust).map(Some).map_err(|error| format!("TLS cannot be set up: {error}"))
-        }
+        Scheme::Wss => TlsDial::new(roots, full).map(Some),
     }
 }
 
@@ -128,6 +136,7 @@ pub(crate) fn conduct(
             board.fail("a worker could not begin".to_owned());
         }
         if board.timetable.get().is_none() && board.ready.load(Ordering::Acquire) == worker_count {
+            tell(Progress::Ready);
             let _ = board.timetable.set(load.timetable(clock.now_ns()));
         }
         let Some(timetable) = board.timetable.get() else { continue };
@@ -145,7 +154,12 @@ pub(crate) fn conduct(
         // A second is complete once the next has begun.
         let seconds = board.seconds.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         while seconds.len() > seconds_told + 1 {
-            tell(Progress::Second { number: seconds_told + 1, of: measured_s, interval: &seconds[seconds_told] });
+            tell(Progress::Second {
+                number: seconds_told + 1,
+                of: measured_s,
+                planned_per_second: load.plan.rate_per_second(),
+                interval: &seconds[seconds_told],
+            });
             seconds_told += 1;
         }
     }
@@ -195,11 +209,11 @@ impl Starter<'_> {
             spin: load.spin,
             raw: load.target.scheme == Scheme::Tcp,
             link_count,
-            open_first: link_count,
+            open_first: if load.plan.opens_first() { link_count } else { 0 },
             ramp_per_second: load.ramp_per_second,
-            read_bytes: READ_BYTES,
+            read_bytes: load.plan.read_bytes(),
             message_bytes_max: load.plan.message_bytes_max().max(1 << 20),
-            sources: Vec::new(),
+            sources: load.sources.clone(),
             seed: seed()?,
         };
         let dial = Dial {
@@ -225,7 +239,9 @@ impl Starter<'_> {
 impl Load {
     /// When what happens, if all is ready at `now_ns`.
     fn timetable(&self, now_ns: u64) -> Timetable {
-        let start_ns = now_ns + SETTLE.as_nanos() as u64;
+        let subscribes = matches!(&self.plan, ScenarioPlan::Fanout(plan) if plan.subscribe.is_some());
+        let settle = if subscribes { SETTLE_SUBSCRIBED } else { SETTLE };
+        let start_ns = now_ns + settle.as_nanos() as u64;
         let from_ns = start_ns + self.warm_up.as_nanos() as u64;
         let until_ns = from_ns + self.measured.as_nanos() as u64;
         let drained_by_ns = until_ns + self.timeout.as_nanos() as u64;
@@ -243,18 +259,80 @@ impl ScenarioPlan {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Echo(_) => "echo",
+            Self::Idle(_) => "idle",
+            Self::Fanout(_) => "fanout",
+            Self::Storm(_) => "storm",
+            Self::Slow(_) => "slow",
+        }
+    }
+
+    /// What is due per second, if there is a rate.
+    pub(crate) fn rate_per_second(&self) -> Option<f64> {
+        match self {
+            Self::Echo(plan) => plan.rate_per_second,
+            Self::Idle(plan) => plan.pings_per_second,
+            Self::Fanout(plan) => Some(plan.rate_per_second),
+            Self::Storm(StormPlan::Churn { rate_per_second, .. }) => *rate_per_second,
+            Self::Storm(StormPlan::Drop { echo, .. }) => echo.rate_per_second,
+            Self::Slow(plan) => plan.echo.rate_per_second,
+        }
+    }
+
+    /// Messages under way per connection at most; `None` without a limit, or where it means nothing.
+    pub(crate) fn inflight(&self) -> Option<usize> {
+        self.echo().map(|echo| echo.inflight).filter(|&inflight| inflight != usize::MAX)
+    }
+
+    /// Payloads, as they were asked for.
+    pub(crate) fn sizes(&self) -> String {
+        match self {
+            Self::Fanout(plan) => plan.len.to_string(),
+            Self::Echo(_) | Self::Idle(_) | Self::Storm(_) | Self::Slow(_) => {
+                self.echo().map_or_else(|| "0".to_owned(), |echo| echo.sizes.to_string())
+            }
+        }
+    }
+
+    fn echo(&self) -> Option<&EchoPlan> {
+        match self {
+            Self::Echo(echo) | Self::Storm(StormPlan::Drop { echo, .. }) => Some(echo),
+            Self::Slow(plan) => Some(&plan.echo),
+            Self::Idle(_) | Self::Fanout(_) | Self::Storm(StormPlan::Churn { .. }) => None,
         }
     }
 
     fn message_bytes_max(&self) -> usize {
+        let slow_len = if let Self::Slow(plan) = self { plan.slow_len } else { 0 };
+        let fanout_len = if let Self::Fanout(plan) = self { plan.len } else { 0 };
+        self.echo().map_or(0, |echo| echo.sizes.max()).max(slow_len).max(fanout_len)
+    }
+
+    /// Whether all links are opened before the start.
+    fn opens_first(&self) -> bool {
+        !matches!(self, Self::Storm(StormPlan::Churn { .. }))
+    }
+
+    /// Bytes asked for by one read, at first: each link has a buffer.
+    fn read_bytes(&self) -> usize {
         match self {
-            Self::Echo(plan) => plan.sizes.max(),
+            Self::Echo(_) | Self::Slow(_) => 16 << 10,
+            Self::Fanout(_) | Self::Storm(_) => 4 << 10,
+            Self::Idle(_) => 512,
         }
     }
 
     fn scenario(self, pattern: Arc<Pattern>, first_origin: u32, link_count: usize) -> Box<dyn Scenario> {
         match self {
             Self::Echo(plan) => Box::new(Echo::new(plan, pattern, first_origin, link_count)),
+            Self::Idle(plan) => Box::new(Idle::new(plan, link_count)),
+            Self::Fanout(plan) => Box::new(Fanout::new(plan, pattern, first_origin as usize, link_count)),
+            Self::Storm(StormPlan::Churn { rate_per_second, hold_ns }) => {
+                Box::new(Churn::new(rate_per_second, hold_ns, link_count))
+            }
+            Self::Storm(StormPlan::Drop { share, echo }) => {
+                Box::new(storm::Drop::new(share, echo, pattern, first_origin, link_count))
+            }
+            Self::Slow(plan) => Box::new(Slow::new(plan, pattern, first_origin, link_count)),
         }
     }
 }
@@ -279,5 +357,5 @@ fn seed() -> Result<u64, String> {
 const POLL: Duration = Duration::from_millis(5);
 /// Between the last connection and the first message.
 const SETTLE: Duration = Duration::from_millis(20);
-/// Bytes asked for by one read, at first.
-const READ_BYTES: usize = 16 << 10;
+/// The same where subscriptions must have been heard of first.
+const SETTLE_SUBSCRIBED: Duration = Duration::from_millis(500);

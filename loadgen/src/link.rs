@@ -59,7 +59,6 @@ pub(crate) enum Reading {
     #[default]
     Flowing,
     /// Not at all.
-    #[allow(dead_code, reason = "scenarios that follow use it")]
     Stopped,
 }
 
@@ -129,7 +128,6 @@ impl Desk {
     }
 
     /// Sends a ping.
-    #[allow(dead_code, reason = "scenarios that follow use it")]
     pub(crate) fn ping(&mut self, slot: usize, payload: &[u8]) {
         let Self { links, workspace, .. } = self;
         let link = &mut links[slot];

@@ -39,11 +39,12 @@ pub(crate) struct Expected {
 }
 
 impl Pattern {
-    /// Enough for messages of up to `len_max` bytes: printable ASCII for text, any bytes for binary.
+    /// Enough for messages of up to `len_max` bytes: letters and digits for text, so that it may stand within JSON, and
+    /// any bytes for binary.
     pub(crate) fn new(kind: MessageKind, len_max: usize) -> Self {
         let mut random = Random::new(0x636f_7265_7769_7265);
         let byte = |_| match kind {
-            MessageKind::Text => b' ' + random.below(95) as u8,
+            MessageKind::Text => DIGITS[random.below(64) as usize],
             MessageKind::Binary => random.next_u64() as u8,
         };
         Self { kind, bytes: (0..len_max + PLACES).map(byte).collect() }

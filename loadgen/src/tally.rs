@@ -17,6 +17,15 @@ pub(crate) struct Tally {
     pub(crate) lateness: Latencies,
     /// From the first packet to the open WebSocket.
     pub(crate) opening: Latencies,
+    /// From the intended moment to the answer, while something else was going on (the recovery of a storm).
+    pub(crate) meanwhile: Latencies,
+    pub(crate) is_meanwhile: bool,
+    /// Mean latencies of subscribers, one each.
+    pub(crate) subscriber_means: Latencies,
+    /// From the cut to the last connection that was back.
+    pub(crate) recovery_ns: Option<u64>,
+    /// Slow clients that the server let go.
+    pub(crate) slow_dropped: u64,
     /// How many of each error, over the whole run.
     pub(crate) errors: BTreeMap<String, u64>,
     /// One sentence of the first error of each kind.
@@ -65,6 +74,8 @@ pub(crate) struct Counts {
     pub(crate) unsent: u64,
     /// Connections that were opened.
     pub(crate) opened: u64,
+    /// Those of them that resumed a TLS session.
+    pub(crate) resumed: u64,
 }
 
 impl Counts {
@@ -82,6 +93,7 @@ impl Counts {
         self.late += other.late;
         self.unsent += other.unsent;
         self.opened += other.opened;
+        self.resumed += other.resumed;
     }
 }
 
@@ -119,6 +131,11 @@ impl Tally {
             service: latency::empty(),
             lateness: latency::empty(),
             opening: latency::empty(),
+            meanwhile: latency::empty(),
+            is_meanwhile: false,
+            subscriber_means: latency::empty(),
+            recovery_ns: None,
+            slow_dropped: 0,
             errors: BTreeMap::new(),
             error_words: BTreeMap::new(),
             interval: Interval::new(),
@@ -147,6 +164,9 @@ impl Tally {
     pub(crate) fn answered(&mut self, intended_ns: u64, sent_ns: u64, now_ns: u64) {
         let response_ns = now_ns.saturating_sub(intended_ns);
         self.interval.response.saturating_record(response_ns);
+        if self.is_meanwhile {
+            self.meanwhile.saturating_record(response_ns);
+        }
         if self.window.contains(intended_ns) {
             self.counts.answered += 1;
             self.response.saturating_record(response_ns);
@@ -173,6 +193,11 @@ impl Tally {
         add_latencies(&mut self.service, &other.service);
         add_latencies(&mut self.lateness, &other.lateness);
         add_latencies(&mut self.opening, &other.opening);
+        add_latencies(&mut self.meanwhile, &other.meanwhile);
+        add_latencies(&mut self.subscriber_means, &other.subscriber_means);
+        // They were cut at the same moment; the last to recover counts.
+        self.recovery_ns = self.recovery_ns.max(other.recovery_ns);
+        self.slow_dropped += other.slow_dropped;
         for (kind, count) in &other.errors {
             *self.errors.entry(kind.clone()).or_default() += count;
         }

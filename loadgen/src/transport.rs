@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use corewire::connection::{Connection, Random, Tick, Workspace};
 use corewire::protocol::Role;
 use corewire::protocol::handshake::{ClientHandshake, ClientHandshakeError, KEY_LEN, ResponseProgress};
-use corewire::tls::{ClientTls, Session, TlsError};
+use corewire::tls::{ClientTls, Session, TlsError, TlsSetupError, Trust};
 use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
 use monoio::net::TcpStream;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -20,7 +20,7 @@ pub(crate) struct Dial {
     pub(crate) target: Target,
     pub(crate) address: SocketAddr,
     /// For `wss://`.
-    pub(crate) tls: Option<ClientTls>,
+    pub(crate) tls: Option<TlsDial>,
     /// Header fields beyond those of the handshake.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) subprotocols: Vec<String>,
@@ -28,6 +28,33 @@ pub(crate) struct Dial {
     pub(crate) timeout: Duration,
     /// Whether the runtime is io_uring, which wants sockets that block.
     pub(crate) ring: bool,
+}
+
+/// How TLS is spoken.
+#[derive(Clone, Debug)]
+pub(crate) struct TlsDial {
+    /// Shares tickets, so that sessions are resumed.
+    shared: ClientTls,
+    /// Authorities in PEM; anybody is trusted without them.
+    roots: Option<Vec<u8>>,
+    /// Every handshake is a full one.
+    full: bool,
+}
+
+impl TlsDial {
+    pub(crate) fn new(roots: Option<Vec<u8>>, full: bool) -> Result<Self, String> {
+        let shared = client_of(roots.as_deref()).map_err(|error| format!("TLS cannot be set up: {error}"))?;
+        Ok(Self { shared, roots, full })
+    }
+
+    fn client(&self) -> Result<ClientTls, OpenError> {
+        // One that has no tickets.
+        if self.full { client_of(self.roots.as_deref()).map_err(OpenError::TlsSetup) } else { Ok(self.shared.clone()) }
+    }
+}
+
+fn client_of(roots: Option<&[u8]>) -> Result<ClientTls, TlsSetupError> {
+    ClientTls::new(roots.map_or(Trust::Insecure, Trust::Roots))
 }
 
 /// A connection that has just been opened.
@@ -45,7 +72,6 @@ pub(crate) struct Opened {
 pub(crate) struct OpenFacts {
     /// From the first packet to the open WebSocket.
     pub(crate) total_ns: u64,
-    #[allow(dead_code, reason = "scenarios that follow use it")]
     pub(crate) tls_resumed: bool,
 }
 
@@ -62,6 +88,10 @@ pub(crate) enum OpenError {
     OutOfPorts(IpAddr),
     #[error("the connection failed: {0}")]
     Io(#[from] io::Error),
+    #[error("the kernel has no memory left for another connection: {0}")]
+    OutOfMemory(io::Error),
+    #[error("TLS cannot be set up: {0}")]
+    TlsSetup(TlsSetupError),
     #[error("TLS failed: {0}")]
     Tls(#[from] TlsError),
     #[error("the handshake failed: {0}")]
@@ -80,7 +110,8 @@ impl OpenError {
             Self::OutOfDescriptors(_) => "out_of_descriptors".to_owned(),
             Self::OutOfPorts(_) => "out_of_ports".to_owned(),
             Self::Io(error) => format!("connect_{}", io_kind(error)),
-            Self::Tls(_) => "tls".to_owned(),
+            Self::OutOfMemory(_) => "out_of_memory".to_owned(),
+            Self::TlsSetup(_) | Self::Tls(_) => "tls".to_owned(),
             Self::Handshake(ClientHandshakeError::Refused { status, .. }) => format!("handshake_{status}"),
             Self::Handshake(_) => "handshake_invalid".to_owned(),
             Self::Closed(_) => "closed_while_opening".to_owned(),
@@ -109,7 +140,7 @@ pub(crate) async fn open(
     let began = Instant::now();
     let mut stream = connect(dial, source).await?;
     let mut tls = match &dial.tls {
-        Some(client) => Some(shake_tls(&mut stream, client, &dial.target.host).await?),
+        Some(tls) => Some(shake_tls(&mut stream, &tls.client()?, &dial.target.host).await?),
         None => None,
     };
     let (role, leftover) = match dial.target.scheme {
@@ -168,6 +199,7 @@ fn explain(error: io::Error, dial: &Dial, source: Option<IpAddr>) -> OpenError {
         Some(rustix::io::Errno::ADDRNOTAVAIL | rustix::io::Errno::ADDRINUSE) => {
             OpenError::OutOfPorts(source.unwrap_or(dial.address.ip()))
         }
+        Some(rustix::io::Errno::NOMEM | rustix::io::Errno::NOBUFS) => OpenError::OutOfMemory(error),
         _ => OpenError::Io(error),
     }
 }

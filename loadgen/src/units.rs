@@ -61,7 +61,6 @@ pub(crate) fn parse_span(text: &str) -> Result<Duration, String> {
 /// # Errors
 ///
 /// A sentence that says what is wrong.
-#[allow(dead_code, reason = "scenarios that follow use it")]
 pub(crate) fn parse_share(text: &str) -> Result<f64, String> {
     let trimmed = text.trim();
     let share = match trimmed.strip_suffix('%') {

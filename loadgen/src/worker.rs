@@ -92,9 +92,9 @@ pub(crate) fn run(
     let mut runtime = build_runtime()?;
     let dial = Dial { ring: matches!(runtime, FusionRuntime::Uring(_)), ..dial };
     Ok(runtime.block_on(async move {
-        let worker = Rc::new(RefCell::new(Worker::new(assignment, scenario, observer, clock, board)));
+        let worker = Rc::new(RefCell::new(Worker::new(assignment, dial, scenario, observer, clock, board)));
         // In a task of its own: a main future that wakes itself would keep the runtime from everything else.
-        monoio::spawn(pace(Rc::clone(&worker), Rc::new(dial))).await;
+        monoio::spawn(pace(Rc::clone(&worker))).await;
         worker.borrow_mut().harvest()
     }))
 }
@@ -131,6 +131,7 @@ enum Phase {
 
 struct Worker {
     assignment: Assignment,
+    dial: Rc<Dial>,
     desk: Desk,
     scenario: Box<dyn Scenario>,
     observer: Option<Observer>,
@@ -152,6 +153,7 @@ struct Worker {
 impl Worker {
     fn new(
         assignment: Assignment,
+        dial: Dial,
         scenario: Box<dyn Scenario>,
         observer: Option<Observer>,
         clock: Clock,
@@ -172,6 +174,7 @@ impl Worker {
             desk: Desk::new(clock, assignment.link_count, workspace),
             random: Random::new(assignment.seed ^ 0x5eed),
             assignment,
+            dial: Rc::new(dial),
             scenario,
             observer,
             board,
@@ -243,9 +246,8 @@ impl Worker {
         self.start_ns = timetable.start_ns;
         self.desk.tally.window = timetable.window;
         let Assignment { index, worker_count, .. } = self.assignment;
-        self.desk.schedule =
-            self.scenario.rate_per_second().map(|rate| Schedule::new(timetable.start_ns, rate, index, worker_count));
-        if let Some(schedule) = &self.desk.schedule {
+        self.desk.schedule = self.scenario.schedule(timetable.start_ns, index, worker_count);
+        if let Some(schedule) = self.desk.schedule.filter(|_| self.scenario.sends()) {
             let Window { from_ns, until_ns } = timetable.window;
             self.desk.tally.counts.planned = schedule.count_before(until_ns) - schedule.count_before(from_ns);
         }
@@ -380,6 +382,7 @@ impl Worker {
                 let generation = link.generation;
                 self.desk.live += 1;
                 self.desk.tally.counts.opened += 1;
+                self.desk.tally.counts.resumed += u64::from(facts.tls_resumed);
                 self.desk.tally.opening.saturating_record(facts.total_ns);
                 self.scenario.on_open(slot, &mut self.desk);
                 let (read_half, write_half) = stream.into_split();
@@ -489,7 +492,7 @@ struct Tasks {
 }
 
 /// Keeps time, and opens what is wanted, until the worker is done.
-async fn pace(worker: Rc<RefCell<Worker>>, dial: Rc<Dial>) {
+async fn pace(worker: Rc<RefCell<Worker>>) {
     let clock = worker.borrow().desk.clock;
     let spin = worker.borrow().assignment.spin;
     let mut timer = Timer::new().expect("a timer needs one descriptor, and room for it was kept");
@@ -513,7 +516,7 @@ async fn pace(worker: Rc<RefCell<Worker>>, dial: Rc<Dial>) {
             worker.next_wake_ns()
         };
         turn_ns = now_ns;
-        start_opening(&worker, &dial);
+        start_opening(&worker);
         if spin {
             // A task that woke itself would be run before all others, for ever.
             past.expired().await;
@@ -525,11 +528,16 @@ async fn pace(worker: Rc<RefCell<Worker>>, dial: Rc<Dial>) {
     timer.sleep(Duration::from_millis(2)).await;
 }
 
-fn start_opening(worker: &Rc<RefCell<Worker>>, dial: &Rc<Dial>) {
+/// Starts what scenarios have asked for meanwhile.
+fn start_opening(worker: &Rc<RefCell<Worker>>) {
+    if worker.borrow().desk.wanted.is_empty() {
+        return;
+    }
+    let dial = Rc::clone(&worker.borrow().dial);
     let wanted = std::mem::take(&mut worker.borrow_mut().desk.wanted);
     for &slot in &wanted {
         worker.borrow_mut().opening += 1;
-        monoio::spawn(open(Rc::clone(worker), Rc::clone(dial), slot as usize));
+        monoio::spawn(open(Rc::clone(worker), Rc::clone(&dial), slot as usize));
     }
     // The list keeps its room.
     let kept = &mut worker.borrow_mut().desk.wanted;
@@ -553,6 +561,7 @@ async fn open(worker: Rc<RefCell<Worker>>, dial: Rc<Dial>, slot: usize) {
     let opening = transport::open(&dial, source, &mut random, &mut workspace);
     let result = within(&worker, slot, dial.timeout, opening).await.unwrap_or(Err(OpenError::TimedOut(dial.timeout)));
     let tasks = worker.borrow_mut().handle_opened(slot, result);
+    start_opening(&worker);
     if let Some(Tasks { slot, generation, read_half, write_half, leftover }) = tasks {
         monoio::spawn(write(Rc::clone(&worker), slot, generation, write_half));
         read(worker, slot, generation, read_half, leftover).await;
@@ -590,6 +599,7 @@ async fn read(
     };
     debug_assert_eq!(worker.borrow().desk.links[slot].generation, generation, "the place is ours until we leave it");
     worker.borrow_mut().handle_gone(slot, result);
+    start_opening(&worker);
 }
 
 /// Ready when the link may be read.

@@ -1,5 +1,7 @@
 //! What is said about a run: one value, shown as text, as JSON and as a page.
 
+pub(crate) mod hdr;
+pub(crate) mod html;
 mod text;
 mod verdict;
 
@@ -7,8 +9,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::conduct::{Load, Outcome, ScenarioPlan};
-use crate::latency::Summary;
+use crate::conduct::{Load, Outcome};
+use crate::latency::{Latencies, Summary};
 use crate::observe::Observed;
 use crate::tally::Counts;
 use crate::target::Scheme;
@@ -29,11 +31,48 @@ pub(crate) struct Report {
     pub(crate) service: Summary,
     #[serde(flatten)]
     pub(crate) opening: Summary,
+    /// Response latency while a storm's dropped connections came back.
+    #[serde(flatten)]
+    pub(crate) meanwhile: Summary,
+    /// Mean latency of each subscriber; the slowest is the maximum.
+    #[serde(flatten)]
+    pub(crate) subscriber: Summary,
+    pub(crate) recovery_ns: Option<u64>,
+    pub(crate) slow_dropped_connections: u64,
+    pub(crate) memory: Option<MemoryReport>,
     pub(crate) problems: Problems,
     pub(crate) server: Option<ServerReport>,
     pub(crate) generator: GeneratorReport,
     pub(crate) verdict: Verdict,
     pub(crate) seconds: Vec<SecondReport>,
+    /// For the plots.
+    #[serde(skip)]
+    pub(crate) curves: Vec<Curve>,
+}
+
+/// Latency by percentile, in as many points as a plot needs.
+#[derive(Clone, Debug)]
+pub(crate) struct Curve {
+    pub(crate) name: String,
+    /// One over the share of samples beyond, and the latency in nanoseconds.
+    pub(crate) points: Vec<(f64, f64)>,
+}
+
+impl Curve {
+    /// Of what was recorded; empty of nothing.
+    pub(crate) fn of(name: &str, latencies: &Latencies) -> Self {
+        let count = latencies.len() as f64;
+        let mut points = Vec::new();
+        let mut inverse = 1.0;
+        while count > 0.0 && inverse <= count {
+            points.push((inverse, latencies.value_at_quantile(1.0 - 1.0 / inverse) as f64));
+            inverse *= 1.25;
+        }
+        if count > 0.0 {
+            points.push((count, latencies.max() as f64));
+        }
+        Self { name: name.to_owned(), points }
+    }
 }
 
 /// What was asked for.
@@ -64,6 +103,7 @@ pub(crate) struct Achieved {
     pub(crate) arrived_per_second: f64,
     pub(crate) arrived_bytes_per_second: f64,
     pub(crate) opened_connections: u64,
+    pub(crate) resumed_tls_sessions: u64,
     pub(crate) interrupted: bool,
 }
 
@@ -93,6 +133,22 @@ pub(crate) struct ServerReport {
     pub(crate) saturated: bool,
     pub(crate) pss_bytes: Option<u64>,
     pub(crate) rss_bytes: Option<u64>,
+}
+
+/// What the server's connections cost, from what `/proc` said before and after.
+#[derive(Debug, Serialize)]
+pub(crate) struct MemoryReport {
+    pub(crate) connections: u64,
+    pub(crate) processes: usize,
+    /// The server's proportional set size.
+    pub(crate) user_bytes_per_connection: f64,
+    /// Kernel objects of the whole machine, both ends of each connection and this tool's operations included.
+    pub(crate) kernel_slab_bytes_per_connection: f64,
+    /// Bytes in socket buffers, both ends.
+    pub(crate) kernel_socket_bytes_per_connection: f64,
+    pub(crate) before_pss_bytes: u64,
+    pub(crate) after_pss_bytes: u64,
+    pub(crate) opening_s: f64,
 }
 
 /// About this tool itself.
@@ -134,11 +190,20 @@ impl Report {
             response: Summary::of("response", &outcome.tally.response),
             service: Summary::of("service", &outcome.tally.service),
             opening: Summary::of("opening", &outcome.tally.opening),
+            meanwhile: Summary::of("recovery_response", &outcome.tally.meanwhile),
+            subscriber: Summary::of("subscriber_mean", &outcome.tally.subscriber_means),
+            recovery_ns: outcome.tally.recovery_ns,
+            slow_dropped_connections: outcome.tally.slow_dropped,
+            memory: None,
             problems: Problems::of(&counts, outcome),
             server: ServerReport::of(outcome),
             generator: GeneratorReport::of(load, outcome),
             verdict: Verdict::default(),
             seconds: seconds(outcome),
+            curves: vec![
+                Curve::of("response (corrected)", &outcome.tally.response),
+                Curve::of("service (uncorrected)", &outcome.tally.service),
+            ],
         };
         report.verdict = Verdict::on(&report, load.target.scheme == Scheme::Tcp);
         report
@@ -147,16 +212,15 @@ impl Report {
 
 impl Plan {
     fn of(load: &Load) -> Self {
-        let ScenarioPlan::Echo(echo) = &load.plan;
         Self {
             connections: load.connections,
-            payload_bytes: echo.sizes.to_string(),
+            payload_bytes: load.plan.sizes(),
             payload_kind: match load.kind {
                 corewire::protocol::MessageKind::Text => "text",
                 corewire::protocol::MessageKind::Binary => "binary",
             },
-            inflight_messages: (echo.inflight != usize::MAX).then_some(echo.inflight),
-            rate_per_second: echo.rate_per_second,
+            inflight_messages: load.plan.inflight(),
+            rate_per_second: load.plan.rate_per_second(),
             spin: load.spin,
             worker_cores: load.cores.clone(),
             warm_up_s: load.warm_up.as_secs_f64(),
@@ -168,10 +232,9 @@ impl Plan {
 impl Achieved {
     fn of(load: &Load, outcome: &Outcome, measured_s: f64) -> Self {
         let counts = &outcome.tally.counts;
-        let ScenarioPlan::Echo(echo) = &load.plan;
         Self {
             measured_s,
-            planned_messages: echo.rate_per_second.map(|_| counts.planned),
+            planned_messages: load.plan.rate_per_second().map(|_| counts.planned),
             sent_messages: counts.sent,
             answered_messages: counts.answered,
             arrived_messages: counts.arrived,
@@ -179,6 +242,7 @@ impl Achieved {
             arrived_per_second: counts.arrived as f64 / measured_s,
             arrived_bytes_per_second: counts.arrived_bytes as f64 / measured_s,
             opened_connections: counts.opened,
+            resumed_tls_sessions: counts.resumed,
             interrupted: outcome.interrupted,
         }
     }

@@ -11,6 +11,7 @@ impl Display for Report {
         self.plan_lines(f)?;
         self.achieved_lines(f)?;
         self.latency_lines(f)?;
+        self.scenario_lines(f)?;
         self.server_lines(f)?;
         self.generator_lines(f)?;
         self.verdict_lines(f)
@@ -23,7 +24,8 @@ impl Report {
         let loop_kind = match (plan.rate_per_second, plan.inflight_messages) {
             (Some(rate), None) => format!("open loop, {rate} messages/s"),
             (Some(rate), Some(inflight)) => format!("open loop, {rate} messages/s, at most {inflight} under way each"),
-            (None, inflight) => format!("closed loop, {} under way each", inflight.unwrap_or(1)),
+            (None, Some(inflight)) => format!("closed loop, {inflight} under way each"),
+            (None, None) => "as fast as it goes".to_owned(),
         };
         writeln!(f, "{} {}", self.scenario, self.url)?;
         writeln!(
@@ -39,15 +41,23 @@ impl Report {
 
     fn achieved_lines(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let achieved = &self.achieved;
-        write!(f, "achieved   {} sent", show_count(achieved.sent_messages))?;
+        // A steady storm counts connections where all others count messages.
+        let (begun, done, things) = match self.scenario {
+            "storm" if self.plan.payload_bytes == "0" => ("begun", "opened", "connections"),
+            "fanout" => ("published", "delivered", "messages"),
+            _ => ("sent", "answered", "messages"),
+        };
+        write!(f, "achieved   {} {begun}", show_count(achieved.sent_messages))?;
         if let Some(planned) = achieved.planned_messages {
             write!(f, " of {} planned", show_count(planned))?;
         }
         writeln!(
             f,
-            ", {} answered: {} messages/s, {}/s",
+            ", {} {}: {} {}/s, {}/s",
             show_count(achieved.answered_messages),
+            done,
             show_count(achieved.arrived_per_second.round() as u64),
+            things,
             show_bytes(achieved.arrived_bytes_per_second as u64),
         )?;
         let problems = &self.problems;
@@ -74,7 +84,34 @@ impl Report {
         summary_line(f, "response (corrected)", &self.response)?;
         summary_line(f, "service (uncorrected)", &self.service)?;
         summary_line(f, "opening a connection", &self.opening)?;
+        summary_line(f, "response in recovery", &self.meanwhile)?;
+        summary_line(f, "means of subscribers", &self.subscriber)?;
         summary_line(f, "our own lateness", &self.generator.lateness)
+    }
+
+    fn scenario_lines(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if let Some(recovery_ns) = self.recovery_ns {
+            writeln!(f, "\nrecovery   all connections were back after {}", show_ns(recovery_ns))?;
+        }
+        if self.slow_dropped_connections > 0 {
+            writeln!(f, "\nslow       the server let {} slow clients go", self.slow_dropped_connections)?;
+        }
+        if self.achieved.resumed_tls_sessions > 0 {
+            let (resumed, opened) = (self.achieved.resumed_tls_sessions, self.achieved.opened_connections);
+            writeln!(f, "\ntls        {resumed} of {opened} sessions were resumed")?;
+        }
+        let Some(memory) = &self.memory else { return Ok(()) };
+        writeln!(
+            f,
+            "\nmemory     per connection: {:.0} B user (PSS), {:.0} B kernel objects, {:.0} B socket buffers\n           \
+             {} connections from {} process(es), opened in {:.1} s; the kernel's part counts both ends",
+            memory.user_bytes_per_connection,
+            memory.kernel_slab_bytes_per_connection,
+            memory.kernel_socket_bytes_per_connection,
+            show_count(memory.connections),
+            memory.processes,
+            memory.opening_s,
+        )
     }
 
     fn server_lines(&self, f: &mut Formatter<'_>) -> fmt::Result {

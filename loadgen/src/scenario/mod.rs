@@ -1,10 +1,15 @@
 //! What is done with the connections: a file per scenario. A scenario decides and never awaits; the worker awaits.
 
 pub(crate) mod echo;
+pub(crate) mod fanout;
+pub(crate) mod idle;
+pub(crate) mod slow;
+pub(crate) mod storm;
 
 use corewire::protocol::MessageKind;
 
 use crate::link::Desk;
+use crate::schedule::Schedule;
 use crate::transport::OpenError;
 
 /// What one worker does with its links. Called with the moment in [`Desk::now_ns`].
@@ -12,6 +17,16 @@ pub(crate) trait Scenario {
     /// The rate of [`Scenario::on_due`], all workers together; `None` if nothing is scheduled.
     fn rate_per_second(&self) -> Option<f64> {
         None
+    }
+
+    /// The moments at which [`Scenario::on_due`] is called.
+    fn schedule(&self, start_ns: u64, worker_index: usize, worker_count: usize) -> Option<Schedule> {
+        self.rate_per_second().map(|rate| Schedule::new(start_ns, rate, worker_index, worker_count))
+    }
+
+    /// Whether what is due is sent by this worker.
+    fn sends(&self) -> bool {
+        true
     }
 
     /// Whether one connection that cannot be opened makes the run pointless.

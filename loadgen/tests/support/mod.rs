@@ -1,5 +1,7 @@
 //! A deliberately faulty server, and a run of the tool against a server.
 
+#![allow(dead_code, reason = "each test file uses a part")]
+
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
@@ -125,10 +127,21 @@ pub(crate) fn load(words: &str) -> Output {
 
 /// Runs the tool and reads its report.
 pub(crate) fn report(words: &str) -> serde_json::Value {
+    report_with(words, &[])
+}
+
+/// The same, with arguments that have blanks in them.
+pub(crate) fn report_with(words: &str, more: &[&str]) -> serde_json::Value {
     static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let path = std::env::temp_dir().join(format!("corewire-load-{}-{count}.json", std::process::id()));
-    let output = load(&format!("{words} --quiet --json {}", path.display()));
+    let output = Command::new(env!("CARGO_BIN_EXE_corewire-load"))
+        .args(words.split_ascii_whitespace())
+        .args(more)
+        .args(["--quiet", "--json"])
+        .arg(&path)
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{words}: {}", String::from_utf8_lossy(&output.stderr));
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
@@ -139,4 +152,72 @@ pub(crate) fn report(words: &str) -> serde_json::Value {
 pub(crate) fn blames(report: &serde_json::Value, words: &str) -> bool {
     let reasons = report["verdict"]["reasons"].as_array().unwrap();
     reasons.iter().any(|reason| reason.as_str().unwrap().contains(words))
+}
+
+/// Starts a server that sends everything to everybody, with a fault on the way to each; returns its port.
+pub(crate) fn serve_broadcast(fault: Fault) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let hearers: Arc<Mutex<Vec<Hearer>>> = Arc::default();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let hearers = Arc::clone(&hearers);
+            thread::spawn(move || {
+                let stream = stream.unwrap();
+                stream.set_nodelay(true).unwrap();
+                let out = stream.try_clone().unwrap();
+                let Ok(mut websocket) = tungstenite::accept(stream) else { return };
+                hearers.lock().unwrap().push(Hearer { out, count: 0, held: None });
+                while let Ok(message) = websocket.read() {
+                    if message.is_binary() || message.is_text() {
+                        let frame = frame(message.is_text(), &message.into_data());
+                        hearers.lock().unwrap().iter_mut().for_each(|hearer| hearer.hear(&frame, fault));
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+/// Somebody who hears broadcasts.
+struct Hearer {
+    out: TcpStream,
+    count: u64,
+    held: Option<Vec<u8>>,
+}
+
+impl Hearer {
+    fn hear(&mut self, frame: &[u8], fault: Fault) {
+        use std::io::Write;
+        self.count += 1;
+        let hit = |every: u64| self.count.is_multiple_of(every);
+        let mut bytes = frame.to_vec();
+        match fault {
+            Fault::Drop(every) if hit(every) => return,
+            Fault::Duplicate(every) if hit(every) => bytes.extend_from_slice(frame),
+            Fault::Corrupt(every) if hit(every) => *bytes.last_mut().unwrap() ^= 4,
+            Fault::Reorder(every) if hit(every) => {
+                self.held = Some(bytes);
+                return;
+            }
+            _ => bytes.extend(self.held.take().unwrap_or_default()),
+        }
+        // Whoever has left hears nothing.
+        let _ = self.out.write_all(&bytes);
+    }
+}
+
+/// A frame as a server sends it; for payloads below 64 KiB.
+fn frame(text: bool, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![if text { 0x81 } else { 0x82 }];
+    match payload.len() {
+        len @ 0..126 => frame.push(len as u8),
+        len => {
+            frame.push(126);
+            frame.extend_from_slice(&(len as u16).to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(payload);
+    frame
 }

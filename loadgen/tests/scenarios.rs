@@ -1,0 +1,180 @@
+//! Each scenario for a second or two: against small servers made here, and against Corewire where it has been built.
+
+mod support;
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+use support::{Fault, blames, load, report, serve, serve_broadcast};
+
+fn number(report: &Value, group: &str, name: &str) -> u64 {
+    report[group][name].as_u64().unwrap_or_else(|| panic!("{group}.{name}: {report}"))
+}
+
+#[test]
+fn fanout_is_complete_and_in_order() {
+    let port = serve_broadcast(Fault::None);
+    let report = report(&format!("fanout ws://127.0.0.1:{port}/ -c 20 --rate 50 --for 1s --warm-up 200ms"));
+    assert_eq!(number(&report, "achieved", "sent_messages"), 50);
+    assert_eq!(number(&report, "achieved", "answered_messages"), 50 * 20);
+    for what in ["lost", "duplicate", "out_of_order", "corrupt"] {
+        assert_eq!(number(&report, "problems", &format!("{what}_messages")), 0, "{what}");
+    }
+    assert_eq!(report["subscriber_mean_count"], 20);
+}
+
+#[test]
+fn fanout_with_templates_and_topics() {
+    // Everything goes to everybody here, so one topic; what is sent is wrapped all the same.
+    let port = serve_broadcast(Fault::None);
+    let output = support::report_with(
+        &format!("fanout ws://127.0.0.1:{port}/ -c 5 --text --rate 50 --for 1s --warm-up 200ms"),
+        &["--publish", r#"{"publish":"{topic}","data":"{payload}"}"#],
+    );
+    assert_eq!(number(&output, "achieved", "answered_messages"), 50 * 5);
+    assert_eq!(number(&output, "problems", "lost_messages"), 0);
+}
+
+#[test]
+fn each_fault_of_a_broadcast_is_found_and_named() {
+    let cases = [
+        (Fault::Drop(10), "lost", "were lost"),
+        (Fault::Duplicate(10), "duplicate", "came twice"),
+        (Fault::Reorder(10), "out_of_order", "came out of order"),
+        (Fault::Corrupt(10), "corrupt", "came back wrong"),
+    ];
+    for (fault, what, words) in cases {
+        let port = serve_broadcast(fault);
+        let line = format!("fanout ws://127.0.0.1:{port}/ -c 5 --rate 60 --for 1s --warm-up 100ms --timeout 500ms");
+        let report = report(&line);
+        assert!(number(&report, "problems", &format!("{what}_messages")) > 0, "{fault:?}: {report}");
+        assert!(blames(&report, words), "{fault:?}: {}", report["verdict"]);
+    }
+}
+
+#[test]
+fn idle_holds_its_connections_in_several_processes() {
+    let port = serve(Fault::None);
+    let report =
+        report(&format!("idle ws://127.0.0.1:{port}/ -c 30 --processes 3 --for 1s --pid {}", std::process::id()));
+    assert_eq!(number(&report, "achieved", "opened_connections"), 30);
+    assert_eq!(number(&report, "memory", "connections"), 30);
+    assert_eq!(number(&report, "memory", "processes"), 3);
+    assert_eq!(report["problems"]["errors"], serde_json::json!({}));
+}
+
+#[test]
+fn idle_with_heartbeats() {
+    let port = serve(Fault::None);
+    let report = report(&format!("idle ws://127.0.0.1:{port}/ -c 10 --for 2s --heartbeat 200ms"));
+    assert!(number(&report, "achieved", "answered_messages") >= 80, "{report}");
+    assert_eq!(number(&report, "problems", "lost_messages"), 0);
+}
+
+#[test]
+fn a_storm_at_a_rate() {
+    let port = serve(Fault::None);
+    let report = report(&format!("storm ws://127.0.0.1:{port}/ -c 50 --rate 100 --for 1s --warm-up 200ms"));
+    assert_eq!(number(&report, "achieved", "sent_messages"), 100);
+    assert_eq!(number(&report, "achieved", "answered_messages"), 100);
+    assert!(report["opening_count"].as_u64().unwrap() >= 100);
+}
+
+#[test]
+fn a_storm_counts_what_is_refused() {
+    let port = serve(Fault::Status(503));
+    let report = report(&format!("storm ws://127.0.0.1:{port}/ -c 10 --rate 50 --for 1s --warm-up 100ms"));
+    assert!(report["problems"]["errors"]["handshake_503"].as_u64().unwrap() >= 50, "{report}");
+}
+
+#[test]
+fn a_fifth_drops_and_comes_back() {
+    let port = serve(Fault::None);
+    let report = report(&format!("storm ws://127.0.0.1:{port}/ -c 20 --drop 20% --for 1s --warm-up 200ms"));
+    assert!(report["recovery_ns"].as_u64().unwrap() < 1_000_000_000, "{report}");
+    assert_eq!(number(&report, "achieved", "opened_connections"), 24);
+    assert_eq!(report["problems"]["errors"], serde_json::json!({}));
+}
+
+#[test]
+fn the_slow_do_not_count_and_the_fast_are_measured() {
+    let port = serve(Fault::None);
+    for slow_read in ["0", "64k"] {
+        let line = format!(
+            "slow ws://127.0.0.1:{port}/ -c 10 --slow 50% --slow-read {slow_read} --rate 200 --for 1s --warm-up 200ms"
+        );
+        let report = report(&line);
+        assert_eq!(number(&report, "achieved", "answered_messages"), 200, "{report}");
+    }
+}
+
+#[test]
+fn a_plan_of_several_phases_and_its_page() {
+    let port = serve(Fault::None);
+    let folder = std::env::temp_dir().join(format!("corewire-load-plan-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let (plan, json, page) = (folder.join("plan.toml"), folder.join("out.json"), folder.join("out.html"));
+    let text = format!(
+        "[common]\nurl = 'ws://127.0.0.1:{port}/'\nfor = '2s'\nwarm_up = '100ms'\nquiet = true\n\
+         [[phase]]\nscenario = 'echo'\nconnections = 3\nrate = 100\n\
+         [[phase]]\nscenario = 'storm'\nconnections = 5\nrate = 20\n"
+    );
+    std::fs::write(&plan, text).unwrap();
+    let output = load(&format!("run {} --json {} --html {}", plan.display(), json.display(), page.display()));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let reports: Value = serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
+    assert_eq!(reports[0]["achieved"]["answered_messages"], 200);
+    assert_eq!(reports[1]["scenario"], "storm");
+    let html = std::fs::read_to_string(&page).unwrap();
+    assert_eq!(html.matches("<section>").count(), 2);
+    assert!(!html.contains("NaN") && !html.contains("http"), "a page that needs nothing else");
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn an_hdr_log_has_an_entry_for_each_second() {
+    let port = serve(Fault::None);
+    let path = std::env::temp_dir().join(format!("corewire-load-{}.hlog", std::process::id()));
+    report(&format!("echo ws://127.0.0.1:{port}/ -c 2 --rate 100 --for 3s --warm-up 0s --hdr {}", path.display()));
+    let log = std::fs::read_to_string(&path).unwrap();
+    let entries = log.lines().filter(|line| !line.starts_with('#') && !line.starts_with('"')).count();
+    assert!((2..=4).contains(&entries), "{log}");
+    std::fs::remove_file(&path).unwrap();
+}
+
+/// Corewire, as `COREWIRE_BIN` or beside this tool; `None` if it has not been built.
+fn corewire() -> Option<PathBuf> {
+    let beside = PathBuf::from(env!("CARGO_BIN_EXE_corewire-load")).with_file_name("corewire");
+    let path = std::env::var_os("COREWIRE_BIN").map_or(beside, PathBuf::from);
+    path.exists().then_some(path)
+}
+
+#[test]
+fn every_scenario_against_corewire() {
+    let Some(corewire) = corewire() else {
+        // It is another package's binary: CI builds it first.
+        return;
+    };
+    let cases = [
+        ("echo", "echo", "-c 20 --size 64 --for 1s --warm-up 200ms"),
+        ("echo", "echo", "-c 4 --size 0-100k --text --for 1s --warm-up 200ms"),
+        ("echo", "echo", "-c 20 --rate 2000 --for 1s --warm-up 200ms"),
+        ("echo", "idle", "-c 300 --for 1s"),
+        ("broadcast", "fanout", "-c 50 --rate 100 --for 1s --warm-up 200ms"),
+        ("echo", "storm", "-c 20 --rate 200 --for 1s --warm-up 200ms"),
+        ("echo", "storm", "-c 50 --drop 20% --for 1s --warm-up 200ms"),
+        ("echo", "slow", "-c 20 --rate 500 --for 1s --warm-up 200ms"),
+    ];
+    for (mode, scenario, options) in cases {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let server = format!("{} {mode} --listen 127.0.0.1:{port} --log-level error", corewire.display());
+        let line = format!("{scenario} ws://127.0.0.1:{port}/ {options}");
+        let report = support::report_with(&line, &["--spawn", &server]);
+        for what in ["lost", "duplicate", "out_of_order", "corrupt", "late", "unsent"] {
+            assert_eq!(number(&report, "problems", &format!("{what}_messages")), 0, "{line}: {report}");
+        }
+        assert_eq!(report["problems"]["errors"], serde_json::json!({}), "{line}: {}", report["problems"]);
+        // Whoever holds idle connections may well use nothing.
+        assert!(report["server"]["cpu_ns"].as_u64().unwrap() > 0 || scenario == "idle", "{line}");
+    }
+}
