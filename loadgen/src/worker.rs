@@ -305,6 +305,10 @@ impl Worker {
                 timetable.window.until_ns = self.desk.now_ns.max(timetable.window.from_ns);
                 timetable.drained_by_ns -= left_ns;
                 self.desk.tally.window = timetable.window;
+                if let Some(schedule) = self.desk.schedule.filter(|_| self.scenario.sends()) {
+                    let Window { from_ns, until_ns } = timetable.window;
+                    self.desk.tally.counts.planned = schedule.count_before(until_ns) - schedule.count_before(from_ns);
+                }
             }
             self.scenario.on_tick(&mut self.desk);
         } else if matches!(self.phase, Phase::Draining(_)) {
