@@ -120,8 +120,15 @@ fn send_changed(
     websocket.send(Message::Binary(Bytes::from(bytes)))
 }
 
+/// One run at a time: a load generator measures what else the machine does, too.
+fn alone() -> std::sync::MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 /// Runs the tool with words split at blanks.
 pub(crate) fn load(words: &str) -> Output {
+    let _alone = alone();
     Command::new(env!("CARGO_BIN_EXE_corewire-load")).args(words.split_ascii_whitespace()).output().unwrap()
 }
 
@@ -135,6 +142,7 @@ pub(crate) fn report_with(words: &str, more: &[&str]) -> serde_json::Value {
     static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let path = std::env::temp_dir().join(format!("corewire-load-{}-{count}.json", std::process::id()));
+    let _alone = alone();
     let output = Command::new(env!("CARGO_BIN_EXE_corewire-load"))
         .args(words.split_ascii_whitespace())
         .args(more)
