@@ -142,19 +142,17 @@ fn an_hdr_log_has_an_entry_for_each_second() {
     std::fs::remove_file(&path).unwrap();
 }
 
-/// Corewire, as `COREWIRE_BIN` or beside this tool; `None` if it has not been built.
-fn corewire() -> Option<PathBuf> {
+/// Corewire, as `COREWIRE_BIN` or beside this tool, where `cargo test --workspace` builds it.
+fn corewire() -> PathBuf {
     let beside = PathBuf::from(env!("CARGO_BIN_EXE_corewire-load")).with_file_name("corewire");
     let path = std::env::var_os("COREWIRE_BIN").map_or(beside, PathBuf::from);
-    path.exists().then_some(path)
+    assert!(path.exists(), "{} is not there; build it first: cargo build -p corewire", path.display());
+    path
 }
 
 #[test]
 fn every_scenario_against_corewire() {
-    let Some(corewire) = corewire() else {
-        // It is another package's binary: CI builds it first.
-        return;
-    };
+    let corewire = corewire();
     let cases = [
         ("echo", "echo", "-c 20 --size 64 --for 1s --warm-up 200ms"),
         ("echo", "echo", "-c 4 --size 0-100k --text --for 1s --warm-up 200ms"),
