@@ -37,10 +37,11 @@
 //! # }
 //! ```
 
+mod starting;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -49,12 +50,13 @@ use bytes::Bytes;
 use crate::connection::Limits;
 use crate::handler::Handler;
 use crate::http::Cidr;
-use crate::mesh::{Census, Full, Mesh, Outside};
+use crate::mesh::{Census, Full, Outside};
 use crate::metrics::ShardMetrics;
 use crate::protocol::MessageKind;
 use crate::protocol::handshake::OriginPolicy;
-use crate::shard::{self, BellFd, Core, CoreOptions, Envelope, ShardOptions};
+use crate::shard::{self, Envelope};
 pub use crate::shard::{DriverChoice, ListenAddr, ListenError, Rung, explain};
+use starting::Started;
 
 /// A server to be configured.
 #[derive(Clone)]
@@ -266,123 +268,15 @@ impl Builder {
         let by_core = (0..cores.len())
             .map(|_| bound.iter_mut().filter_map(|listening| listening.listeners.pop()).collect())
             .collect();
-        let started = self.start_cores(&cores, by_core, Arc::new(handler));
+        let started = self.start_cores(&cores, by_core, &Arc::new(handler));
         match started {
-            Ok((handle, threads, rungs, refusal)) => Ok(Running { handle, threads, addrs, rungs, refusal }),
+            Ok(Started { handle, threads, rungs, refusal }) => Ok(Running { handle, threads, addrs, rungs, refusal }),
             Err(error) => {
                 addrs.iter().for_each(shard::unbind);
                 Err(error)
             }
         }
     }
-
-    fn start_cores<H: Handler>(
-        self,
-        cores: &[usize],
-        listeners: Vec<Vec<shard::Listener>>,
-        handler: Arc<impl Fn(usize) -> H + Send + Sync + 'static>,
-    ) -> Result<Started, StartError> {
-        let broken = |core: usize, error| StartError::Thread { core, error };
-        let mut bells = Vec::new();
-        let mut ringers = Vec::new();
-        for &core in cores {
-            let (bell, ringer) = BellFd::pair().map_err(|error| broken(core, error))?;
-            bells.push(bell);
-            ringers.push(ringer);
-        }
-        let mesh = Mesh::new(ringers, ring_capacity(cores.len()));
-        let census = Arc::new(Census::new(self.connections_max));
-        let metrics: Arc<[_]> = cores.iter().map(|_| Arc::new(ShardMetrics::default())).collect();
-        let handle = Handle {
-            outside: mesh.outside.into(),
-            metrics: metrics.clone(),
-            census: census.clone(),
-            drain_delay: self.drain_delay,
-            drain_time: self.drain_time,
-        };
-        let (report, reports) = mpsc::channel();
-        let mut threads = Vec::new();
-        let mut failure = None;
-        let parts = mesh.cores.into_iter().zip(listeners).zip(bells).enumerate();
-        for (index, (((post, mailbox), listeners), bell)) in parts {
-            let options = CoreOptions {
-                shard: ShardOptions {
-                    core: index as u16,
-                    limits: self.limits.clone(),
-                    origin: self.origin.clone(),
-                    trusted_proxies: self.trusted_proxies.clone().into(),
-                    #[cfg(feature = "tls")]
-                    tls: self.tls.clone(),
-                    census: census.clone(),
-                    metrics: metrics[index].clone(),
-                    seed: seed(),
-                },
-                driver: self.driver,
-                listeners,
-                bell,
-                post,
-                mailbox,
-                outside: handle.outside[index].clone(),
-                restless: self.restless,
-            };
-            let (handler, report, core) = (handler.clone(), report.clone(), cores[index]);
-            let thread = thread::Builder::new()
-                .name(format!("corewire-{core}"))
-                .spawn(move || run_core(index, core, &*handler, options, report));
-            match thread {
-                Ok(thread) => threads.push(thread),
-                Err(error) => failure = failure.or(Some(broken(core, error))),
-            }
-        }
-        drop(report);
-        let mut rungs = vec![None; cores.len()];
-        let mut refusal = None;
-        for (index, outcome) in reports {
-            match outcome {
-                Ok((rung, refused)) => {
-                    rungs[index] = Some(rung);
-                    refusal = refusal.or(refused);
-                }
-                Err(error) => failure = failure.or(Some(broken(cores[index], error))),
-            }
-        }
-        if let Some(silent) = rungs.iter().position(Option::is_none) {
-            let panicked = || broken(cores[silent], io::Error::other("its handler could not be made: it panicked"));
-            handle.tell_all(|| Envelope::Stop);
-            // So that their listeners are gone when this returns. What their end was like says nothing more.
-            threads.into_iter().for_each(|thread| drop(thread.join()));
-            return Err(failure.unwrap_or_else(panicked));
-        }
-        Ok((handle, threads, rungs.into_iter().flatten().collect(), refusal))
-    }
-}
-
-type Started = (Handle, Vec<thread::JoinHandle<io::Result<()>>>, Vec<Rung>, Option<String>);
-type Report = (usize, io::Result<(Rung, Option<String>)>);
-
-fn run_core<H: Handler>(
-    index: usize,
-    core: usize,
-    handler: &(impl Fn(usize) -> H + Send + Sync),
-    options: CoreOptions,
-    report: mpsc::Sender<Report>,
-) -> io::Result<()> {
-    if !core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
-        tracing::warn!(core, "the thread could not be pinned to its core");
-    }
-    let built = Core::new(handler(index), options);
-    let (outcome, built) = match built {
-        Ok(built) => {
-            let (rung, refusal) = built.rung();
-            (Ok((rung, refusal.map(explain))), Some(built))
-        }
-        Err(error) => (Err(error), None),
-    };
-    // Nobody listens any more if another core has failed already.
-    let _ = report.send((index, outcome));
-    // The starter waits until every sender is gone.
-    drop(report);
-    built.map_or(Ok(()), Core::run)
 }
 
 impl Running {
@@ -503,15 +397,4 @@ fn usable_cores(asked: Option<&[usize]>) -> Result<Vec<usize>, StartError> {
         Some(&core) => Err(StartError::Core { core, allowed }),
         None => Ok(asked.to_vec()),
     }
-}
-
-/// Randomness of the operating system, through the seed of std's hash maps.
-fn seed() -> u64 {
-    use std::hash::{BuildHasher, Hasher, RandomState};
-    RandomState::new().build_hasher().finish()
-}
-
-/// Envelopes per ring, so that all rings of a large machine together stay below some ten megabytes.
-fn ring_capacity(core_count: usize) -> usize {
-    (16_384 / core_count.max(1)).clamp(128, 1024)
 }

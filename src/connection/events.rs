@@ -1,5 +1,7 @@
 //! What a connection tells its driver.
 
+#[cfg(doc)]
+use super::{Connection, Limits};
 use crate::http::HeadError;
 use crate::protocol::close::CloseCode;
 use crate::protocol::{Message, Payload, Violation};
