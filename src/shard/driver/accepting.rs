@@ -85,6 +85,11 @@ impl<H: Handler> Shard<H> {
             self.next_complaint = now.after(COMPLAINT_INTERVAL);
             tracing::warn!(error = %errno, mend, "accepting pauses until a connection ends, at most {ACCEPT_PAUSE:?}");
         }
+        self.stop_watching_listeners();
+    }
+
+    /// None of them stays in the set: one that did could not be added again.
+    fn stop_watching_listeners(&mut self) {
         for listener in &self.listeners {
             let _ = self.epoll.delete(listener);
         }
@@ -94,7 +99,7 @@ impl<H: Handler> Shard<H> {
     pub(super) fn resume_accepting(&mut self) {
         match self.watch_listeners() {
             Ok(()) => self.accepting = Accepting::Open,
-            Err(_) => self.accepting = Accepting::Paused { until: self.clock.now().after(ACCEPT_PAUSE) },
+            Err(_) => self.stop_watching_listeners(),
         }
     }
 
