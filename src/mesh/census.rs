@@ -34,9 +34,4 @@ impl Census {
     pub fn present(&self) -> usize {
         self.present.load(Relaxed)
     }
-
-    /// How many there may be.
-    pub fn max(&self) -> usize {
-        self.max
-    }
 }

@@ -40,6 +40,7 @@ enum Slot {
 
 impl Slab {
     /// How many records there are.
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.len
     }

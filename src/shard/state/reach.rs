@@ -111,11 +111,6 @@ impl CoreState {
         }
     }
 
-    /// How many connections there are, in whatever stage.
-    pub fn connection_total(&self) -> usize {
-        self.slab.len()
-    }
-
     /// This core's counters.
     pub fn metrics(&self) -> &ShardMetrics {
         &self.metrics
