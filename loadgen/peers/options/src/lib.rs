@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+
 /// How a peer is started.
-#[derive(Clone, Debug, clap::Parser)]
+#[derive(Clone, Debug, Parser)]
 pub struct Options {
     /// Port to listen on, on 127.0.0.1.
     #[arg(long, default_value_t = 9001)]
@@ -29,4 +32,23 @@ pub enum Mode {
     Echo,
     /// It goes to everybody, its sender too.
     Broadcast,
+}
+
+impl Options {
+    /// The command line of a floor, which echoes bytes and knows neither messages nor TLS.
+    ///
+    /// Where more is asked of it, it says so and ends the process with exit code 2, as for any wrong argument.
+    pub fn parse_for_floor() -> Self {
+        let options = Self::parse();
+        let refusal = if options.mode == Mode::Broadcast {
+            "this server only echoes bytes: it has no broadcast"
+        } else if options.tls_cert.is_some() {
+            "this server only echoes bytes: it has no TLS"
+        } else if options.threads != 1 {
+            "this server has one thread"
+        } else {
+            return options;
+        };
+        Self::command().error(ErrorKind::ValueValidation, refusal).exit()
+    }
 }

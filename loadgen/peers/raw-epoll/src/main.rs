@@ -1,17 +1,17 @@
-//! A floor: a TCP echo over epoll that does no WebSocket at all. One thread; `--mode` and TLS mean nothing to it.
+//! A floor: a TCP echo over epoll that does no WebSocket at all. One thread, and neither broadcast nor TLS.
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 
-use clap::Parser;
 use peer_options::Options;
 use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
 fn main() -> io::Result<()> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, Options::parse().port))?;
+    let port = Options::parse_for_floor().port;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
     listener.set_nonblocking(true)?;
     let set = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     epoll::add(&set, &listener, epoll::EventData::new_u64(LISTENER), epoll::EventFlags::IN)?;

@@ -1,21 +1,21 @@
 //! A floor: a TCP echo over monoio that does no WebSocket at all. A task per connection, a read and a write posted
-//! in turn. One thread; `--mode` and TLS mean nothing to it.
+//! in turn. One thread, and neither broadcast nor TLS.
 
 use std::io;
 use std::net::Ipv4Addr;
 
-use clap::Parser;
 use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
 use monoio::net::{TcpListener, TcpStream};
 use peer_options::Options;
 
 fn main() -> io::Result<()> {
+    let port = Options::parse_for_floor().port;
     let mut flags = io_uring::IoUring::builder();
     flags.setup_cqsize(16 << 10).setup_coop_taskrun().setup_single_issuer();
     let mut runtime =
         monoio::RuntimeBuilder::<monoio::IoUringDriver>::new().with_entries(1024).uring_builder(flags).build()?;
     runtime.block_on(async {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, Options::parse().port))?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
         loop {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
