@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::aws_lc_rs::Ticketer;
 
 /// What all connections share.
 #[derive(Clone)]
@@ -44,7 +45,9 @@ impl Shared {
 
     async fn talk<S: AsyncRead + AsyncWrite + Unpin>(self, mut stream: S) -> Result<()> {
         shake_hands(&mut stream).await?;
-        let websocket = WebSocketStream::server(stream, Config::default());
+        // No keepalive: timers that most other peers do not have.
+        let config = Config::builder().auto_ping(false).ping_interval(0).idle_timeout(0).build();
+        let websocket = WebSocketStream::server(stream, config);
         match self.mode {
             Mode::Echo => echo(websocket).await,
             Mode::Broadcast => relay(websocket, self.everybody).await,
@@ -67,10 +70,12 @@ async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> Resul
     }
 }
 
+/// Answers to messages that arrived together are written together: `next` writes what `feed` queued before it reads
+/// again, as the library's README has it.
 async fn echo<S: AsyncRead + AsyncWrite + Unpin>(mut websocket: WebSocketStream<S>) -> Result<()> {
     while let Some(message) = websocket.next().await {
         match message? {
-            message @ (Message::Text(_) | Message::Binary(_)) => websocket.send(message).await?,
+            message @ (Message::Text(_) | Message::Binary(_)) => websocket.feed(message).await?,
             Message::Close(_) => break,
             Message::Ping(_) | Message::Pong(_) => {}
         }
@@ -78,26 +83,33 @@ async fn echo<S: AsyncRead + AsyncWrite + Unpin>(mut websocket: WebSocketStream<
     Ok(())
 }
 
+/// Publications that wait for this connection are written together.
 async fn relay<S: AsyncRead + AsyncWrite + Unpin>(
-    websocket: WebSocketStream<S>,
+    mut websocket: WebSocketStream<S>,
     everybody: broadcast::Sender<Message>,
 ) -> Result<()> {
     let mut inbox = everybody.subscribe();
-    let (mut sink, mut stream) = StreamExt::split(websocket);
     loop {
         tokio::select! {
-            message = stream.next() => match message {
+            biased;
+            message = inbox.recv() => {
+                match message {
+                    Ok(message) => websocket.feed(message).await?,
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return Ok(()),
+                }
+                while let Ok(message) = inbox.try_recv() {
+                    websocket.feed(message).await?;
+                }
+                websocket.flush().await?;
+            }
+            message = websocket.next() => match message {
                 Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) => {
                     let _ = everybody.send(message);
                 }
                 Some(Ok(Message::Close(_))) | None => return Ok(()),
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Err(error),
-            },
-            message = inbox.recv() => match message {
-                Ok(message) => sink.send(message).await?,
-                Err(RecvError::Lagged(_)) => {}
-                Err(RecvError::Closed) => return Ok(()),
             },
         }
     }
@@ -108,10 +120,12 @@ fn tls_acceptor(options: &Options) -> io::Result<Option<TlsAcceptor>> {
     let chain: std::result::Result<Vec<_>, _> =
         CertificateDer::pem_file_iter(cert).map_err(io::Error::other)?.collect();
     let key = PrivateKeyDer::from_pem_file(key).map_err(io::Error::other)?;
-    let config = ServerConfig::builder()
+    let mut config = ServerConfig::builder()
         .with_no_client_auth()
         .with_single_cert(chain.map_err(io::Error::other)?, key)
         .map_err(io::Error::other)?;
+    // Sessions resume from tickets: the default remembers 256 of them.
+    config.ticketer = Ticketer::new().map_err(io::Error::other)?;
     Ok(Some(TlsAcceptor::from(Arc::new(config))))
 }
 

@@ -14,7 +14,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> io::Result<()> {
     let options = Options::parse();
-    tokio_uring::start(async {
+    // The flags of the floor over monoio: faster than tokio-uring's own, by the figures in the peers' README.
+    let mut flags = tokio_uring::uring_builder();
+    flags.setup_cqsize(16 << 10).setup_coop_taskrun().setup_single_issuer();
+    tokio_uring::builder().entries(1024).uring_builder(&flags).start(async {
         let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, options.port)))?;
         let shared = Shared::new(&options)?;
         loop {
