@@ -6,19 +6,11 @@
 
 import { parseArgs } from 'node:util';
 
-const { values: options } = parseArgs({
-  options: {
-    port: { type: 'string', default: '9001' },
-    mode: { type: 'string', default: 'echo' },
-    'tls-cert': { type: 'string' },
-    'tls-key': { type: 'string' },
-  },
-});
-if (!['echo', 'broadcast'].includes(options.mode)) throw new Error(`unknown mode: ${options.mode}`);
-
+const options = parseOptions();
 const server = Bun.serve({
   hostname: '127.0.0.1',
   port: Number(options.port),
+  development: false,
   tls: options['tls-cert'] && { cert: Bun.file(options['tls-cert']), key: Bun.file(options['tls-key']) },
   fetch(request, server) {
     return server.upgrade(request) ? undefined : new Response('This is a WebSocket server.\n', { status: 426 });
@@ -31,9 +23,25 @@ const server = Bun.serve({
     open(socket) {
       if (options.mode === 'broadcast') socket.subscribe('all');
     },
-    message(socket, data) {
-      if (options.mode === 'echo') socket.send(data);
-      else server.publish('all', data);
-    },
+    message: options.mode === 'echo' ? (socket, data) => void socket.send(data) : (_, data) => void server.publish('all', data),
   },
 });
+
+function parseOptions() {
+  try {
+    const { values } = parseArgs({
+      options: {
+        port: { type: 'string', default: '9001' },
+        mode: { type: 'string', default: 'echo' },
+        'tls-cert': { type: 'string' },
+        'tls-key': { type: 'string' },
+      },
+    });
+    if (!['echo', 'broadcast'].includes(values.mode)) throw new Error(`unknown mode: ${values.mode}`);
+    if (!values['tls-cert'] !== !values['tls-key']) throw new Error('--tls-cert and --tls-key need each other');
+    return values;
+  } catch (error) {
+    console.error(error.message);
+    process.exit(2);
+  }
+}

@@ -9,15 +9,7 @@ const fs = require('node:fs');
 const { parseArgs } = require('node:util');
 const { WebSocketServer, WebSocket } = require('ws');
 
-const { values: options } = parseArgs({
-  options: {
-    port: { type: 'string', default: '9001' },
-    mode: { type: 'string', default: 'echo' },
-    'tls-cert': { type: 'string' },
-    'tls-key': { type: 'string' },
-  },
-});
-if (!['echo', 'broadcast'].includes(options.mode)) throw new Error(`unknown mode: ${options.mode}`);
+const options = parseOptions();
 
 const server = options['tls-cert']
   ? require('node:https').createServer({
@@ -37,4 +29,23 @@ websockets.on('connection', (socket) => {
     }
   });
 });
-server.listen(Number(options.port), '127.0.0.1');
+server.listen({ port: Number(options.port), host: '127.0.0.1', backlog: 1024 });
+
+function parseOptions() {
+  try {
+    const { values } = parseArgs({
+      options: {
+        port: { type: 'string', default: '9001' },
+        mode: { type: 'string', default: 'echo' },
+        'tls-cert': { type: 'string' },
+        'tls-key': { type: 'string' },
+      },
+    });
+    if (!['echo', 'broadcast'].includes(values.mode)) throw new Error(`unknown mode: ${values.mode}`);
+    if (!values['tls-cert'] !== !values['tls-key']) throw new Error('--tls-cert and --tls-key need each other');
+    return values;
+  } catch (error) {
+    console.error(error.message);
+    process.exit(2);
+  }
+}
