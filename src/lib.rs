@@ -24,6 +24,7 @@
 //! - `protocol`: RFC 6455 and RFC 7692 as functions over bytes. Knows no connection.
 //! - `tls`: ciphertext in, plaintext out, around rustls. Knows neither sockets nor who speaks inside.
 //! - `connection`: one peer: bytes and time in, events and bytes out. Knows no socket, clock or other peer.
+//! - `rate`: token buckets. Knows no clock, and not what is counted.
 //! - `metrics`: counters with one writer each. Knows nobody who reads them.
 //! - `ids`: names of things that cross folders.
 //! - `handler`: what an application implements. Knows no shards and no sockets.
@@ -37,6 +38,7 @@
 pub mod connection;
 pub mod http;
 pub mod protocol;
+pub mod rate;
 
 #[cfg(feature = "tls")]
 pub mod tls;

@@ -25,6 +25,7 @@ const ROOMS: &[Room] = &[
     },
     Room { name: "tls", neighbours: &[], crates: &["rustls", "bytes"] },
     Room { name: "connection", neighbours: &["protocol", "http", "tls"], crates: &["bytes"] },
+    Room { name: "rate", neighbours: &["connection"], crates: &[] },
     Room { name: "metrics", neighbours: &[], crates: &[] },
     Room { name: "mesh", neighbours: &["ids", "metrics"], crates: &["bytes", "rtrb", "crossbeam_queue"] },
     // Of the connection a handler sees only values: how it ended, why nothing was queued, what is to be sent.
