@@ -13,6 +13,7 @@
 //! | `engine` | `handler`, `server` and what they stand on: shards on monoio, the mesh, `metrics`, `builtin` |
 //! | `tls` | `tls`, and TLS in `connection` and `server` |
 //! | `auth` | `auth`: tokens and API keys |
+//! | `wire` | `wire`: what clients of topics speak |
 //! | `control` | `control`: metrics and health over HTTP, on a thread of its own; needs `engine` |
 //! | `cli` | `config` and the `corewire` command; needs all others |
 //!
@@ -27,6 +28,7 @@
 //! - `connection`: one peer: bytes and time in, events and bytes out. Knows no socket, clock or other peer.
 //! - `rate`: token buckets. Knows no clock, and not what is counted.
 //! - `auth`: tokens and keys in, permissions out. Knows neither sockets nor HTTP, and is told the time.
+//! - `wire`: JSON text to typed messages and back, and events of SSE. Knows no topics, subscribers or connections.
 //! - `metrics`: counters with one writer each. Knows nobody who reads them.
 //! - `ids`: names of things that cross folders.
 //! - `handler`: what an application implements. Knows no shards and no sockets.
@@ -44,6 +46,8 @@ pub mod rate;
 
 #[cfg(feature = "auth")]
 pub mod auth;
+#[cfg(feature = "wire")]
+pub mod wire;
 
 #[cfg(feature = "tls")]
 pub mod tls;
