@@ -380,6 +380,18 @@ fn no_error_holds_anything_of_the_token() {
 }
 
 #[test]
+fn the_guide_says_what_holds() {
+    let guide = include_str!("../../../docs/WIRE.md");
+    let leeway = format!("leeway of\n{} seconds", Policy::default().leeway.as_secs());
+    for bound in [leeway, format!("At most {TOKEN_BYTES_MAX} bytes"), "`exp` required".to_owned()] {
+        assert!(guide.contains(&bound), "{bound}");
+    }
+    for algorithm in Algorithm::ALL {
+        assert!(guide.contains(algorithm.name()), "{algorithm}");
+    }
+}
+
+#[test]
 fn random_noise_is_never_accepted_and_never_panics() {
     let seed = std::env::var("AUTH_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(fresh_seed);
     let mut random = crate::connection::Random::new(seed);
