@@ -5,15 +5,17 @@
 //!
 //! # Features
 //!
-//! All four are on by default. Without any, what is left compiles to functions and state machines over bytes, with
+//! All are on by default. Without any, what is left compiles to functions and state machines over bytes, with
 //! no runtime and no system call.
 //!
 //! | feature | adds |
 //! |---|---|
 //! | `engine` | `handler`, `server` and what they stand on: shards on monoio, the mesh, `metrics`, `builtin` |
 //! | `tls` | `tls`, and TLS in `connection` and `server` |
+//! | `auth` | `auth`: tokens and API keys |
+//! | `wire` | `wire`: what clients of topics speak |
 //! | `control` | `control`: metrics and health over HTTP, on a thread of its own; needs `engine` |
-//! | `cli` | `config` and the `corewire` command; needs `control` and `tls` |
+//! | `cli` | `config` and the `corewire` command; needs all others |
 //!
 //! # Map
 //!
@@ -24,6 +26,9 @@
 //! - `protocol`: RFC 6455 and RFC 7692 as functions over bytes. Knows no connection.
 //! - `tls`: ciphertext in, plaintext out, around rustls. Knows neither sockets nor who speaks inside.
 //! - `connection`: one peer: bytes and time in, events and bytes out. Knows no socket, clock or other peer.
+//! - `rate`: token buckets. Knows no clock, and not what is counted.
+//! - `auth`: tokens and keys in, permissions out. Knows neither sockets nor HTTP, and is told the time.
+//! - `wire`: JSON text to typed messages and back, and events of SSE. Knows no topics, subscribers or connections.
 //! - `metrics`: counters with one writer each. Knows nobody who reads them.
 //! - `ids`: names of things that cross folders.
 //! - `handler`: what an application implements. Knows no shards and no sockets.
@@ -37,6 +42,12 @@
 pub mod connection;
 pub mod http;
 pub mod protocol;
+pub mod rate;
+
+#[cfg(feature = "auth")]
+pub mod auth;
+#[cfg(feature = "wire")]
+pub mod wire;
 
 #[cfg(feature = "tls")]
 pub mod tls;

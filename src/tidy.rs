@@ -23,8 +23,16 @@ const ROOMS: &[Room] = &[
         neighbours: &["http"],
         crates: &["bytes", "flate2", "httparse", "sha1", "base64", "simdutf8"],
     },
-    Room { name: "tls", neighbours: &[], crates: &["rustls", "bytes"] },
+    // rustls has a module of the name aws_lc_rs.
+    Room { name: "tls", neighbours: &[], crates: &["rustls", "bytes", "aws_lc_rs"] },
     Room { name: "connection", neighbours: &["protocol", "http", "tls"], crates: &["bytes"] },
+    Room { name: "rate", neighbours: &["connection"], crates: &[] },
+    Room {
+        name: "auth",
+        neighbours: &[],
+        crates: &["aws_lc_rs", "base64", "jsonwebtoken", "rustls_pki_types", "serde", "serde_json"],
+    },
+    Room { name: "wire", neighbours: &["protocol"], crates: &["serde", "serde_json"] },
     Room { name: "metrics", neighbours: &[], crates: &[] },
     Room { name: "mesh", neighbours: &["ids", "metrics"], crates: &["bytes", "rtrb", "crossbeam_queue"] },
     // Of the connection a handler sees only values: how it ended, why nothing was queued, what is to be sent.

@@ -3,8 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const GUIDES: &[&str] =
-    &["README.md", "CHANGELOG.md", "docs/ARCHITECTURE.md", "docs/CONFIGURATION.md", "docs/OPERATIONS.md"];
+const GUIDES: &[&str] = &[
+    "README.md",
+    "CHANGELOG.md",
+    "docs/ARCHITECTURE.md",
+    "docs/CONFIGURATION.md",
+    "docs/OPERATIONS.md",
+    "docs/WIRE.md",
+];
 const PROTOCOL: &str = "docs/PROTOCOL.md";
 
 fn root() -> &'static Path {
