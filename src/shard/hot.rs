@@ -146,8 +146,9 @@ impl HotTable {
         (self.next_sweep != Tick::NEVER).then_some(self.next_sweep)
     }
 
-    /// Cancels what was silent since the last sweep: after one to two intervals of silence.
-    pub(super) fn sweep_if_due(&mut self, now: Tick) {
+    /// Cancels what was silent since the last sweep, after one to two intervals of silence; on a quiet shard also what
+    /// was not.
+    pub(super) fn sweep_if_due(&mut self, now: Tick, quiet: bool) {
         if now < self.next_sweep {
             return;
         }
@@ -155,7 +156,7 @@ impl HotTable {
         for place in 0..self.slots.len() {
             let Some(slot) = self.slots[place].as_mut() else { continue };
             let silent = !std::mem::take(&mut slot.active);
-            if silent && !slot.leaving && cancelled < CANCELS_PER_SWEEP {
+            if (silent || quiet) && !slot.leaving && cancelled < CANCELS_PER_SWEEP {
                 self.cancel(HotSlot::at(place));
                 cancelled += 1;
             }
@@ -226,6 +227,7 @@ fn received<H: Handler>(
         Ok(0) => this.state.handle_eof(index),
         Ok(len) => {
             this.hot.note_activity(slot);
+            this.reads += 1;
             this.state.handle_input(index, buffer.received(len));
             let fit = buffer.judge(len);
             buffer = this.hot.buffers.exchange(buffer, fit);

@@ -109,9 +109,18 @@ impl EpollSet {
 
     /// What is ready now; does not wait.
     pub(super) fn poll(&mut self, ready: &mut Vec<Ready>) {
+        self.take(Some(&Timespec::default()), ready);
+    }
+
+    /// Waits until something is ready, or a signal comes.
+    pub(super) fn wait(&mut self, ready: &mut Vec<Ready>) {
+        self.take(None, ready);
+    }
+
+    fn take(&mut self, timeout: Option<&Timespec>, ready: &mut Vec<Ready>) {
         self.events.clear();
-        // The only error that can come without waiting would be a bad descriptor, and it is ours.
-        let _ = epoll::wait(&self.fd, spare_capacity(&mut self.events), Some(&Timespec::default()));
+        // A signal may interrupt the wait; every other error would be a bad descriptor, and it is ours.
+        let _ = epoll::wait(&self.fd, spare_capacity(&mut self.events), timeout);
         ready.extend(self.events.iter().map(|event| {
             let flags = event.flags;
             Ready {

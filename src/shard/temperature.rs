@@ -1,6 +1,9 @@
 //! Cold or hot: when a connection is worth a task and a buffer of its own. The whole rule stands here.
 //!
-//! A flip costs as much as five to eight messages gain by being hot, and at sparse traffic hot gains nothing.
+//! What a posted receive saves, it saves by leaving for the kernel together with others; alone it costs more than a
+//! plain read. So a connection becomes hot only on a shard whose turns bring many reads, and only if it speaks often
+//! itself, for a flip costs as much as five to eight messages gain. It becomes cold again when it falls silent, or when
+//! its shard has become quiet, however much it speaks itself.
 
 use crate::connection::{Span, Tick};
 
@@ -28,18 +31,54 @@ pub struct Thermostat {
     pub promote_streak: u8,
     /// Reads further apart than this do not belong to one streak.
     pub streak_gap: Span,
-    /// Whether [`ColdRead::More`] promotes at once.
+    /// Whether [`ColdRead::More`] counts as a whole streak.
     pub promote_on_more: bool,
+    /// Reads in a turn, on average, from which on connections become hot.
+    pub busy_reads: u16,
+    /// Reads in a turn, on average, below which all connections become cold.
+    pub quiet_reads: u16,
+}
+
+/// How many reads a shard's turns bring, averaged over the last [`Load::TURNS`] or so.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Load {
+    /// In parts of [`Load::UNIT`].
+    reads: u32,
+}
+
+impl Load {
+    /// Turns after which an old turn has lost two thirds of its weight.
+    const TURNS: u32 = 64;
+    const UNIT: u32 = 1024;
+    /// More reads in one turn count as these: one crowded turn alone does not make a shard busy.
+    const READS_MAX: usize = 64;
+
+    /// A turn has ended that brought `reads` reads.
+    pub fn note_turn(&mut self, reads: usize) {
+        let reads = reads.min(Self::READS_MAX) as u32 * Self::UNIT;
+        self.reads = self.reads - self.reads / Self::TURNS + reads / Self::TURNS;
+    }
+
+    /// Whether being hot pays here.
+    pub fn is_busy(self, thermostat: &Thermostat) -> bool {
+        self.reads >= u32::from(thermostat.busy_reads) * Self::UNIT
+    }
+
+    /// Whether being hot costs more than it saves here.
+    pub fn is_quiet(self, thermostat: &Thermostat) -> bool {
+        self.reads < u32::from(thermostat.quiet_reads) * Self::UNIT
+    }
 }
 
 impl Heat {
-    /// A cold read was done. Answers whether the connection should become hot.
-    pub fn cold_read(&mut self, read: ColdRead, thermostat: &Thermostat, now: Tick) -> bool {
+    /// A cold read was done on a shard with `load`. Answers whether the connection should become hot.
+    pub fn cold_read(&mut self, read: ColdRead, load: Load, thermostat: &Thermostat, now: Tick) -> bool {
         let in_time = now <= self.last_read.plus(thermostat.streak_gap);
         self.streak = if in_time { self.streak.saturating_add(1) } else { 1 };
         self.last_read = now;
         let for_speed = thermostat.promote_streak != u8::MAX && self.streak >= thermostat.promote_streak;
-        for_speed || (read == ColdRead::More && thermostat.promote_on_more)
+        let for_more = read == ColdRead::More && thermostat.promote_on_more;
+        (for_speed || for_more) && load.is_busy(thermostat)
     }
 
     /// It has become cold again: the count starts anew, so that it does not flip back at its next message.
@@ -53,26 +92,69 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
+    const THERMOSTAT: Thermostat = Thermostat {
+        promote_streak: 8,
+        streak_gap: Span::ENDLESS,
+        promote_on_more: true,
+        busy_reads: 6,
+        quiet_reads: 3,
+    };
+
     fn thermostat() -> Thermostat {
-        Thermostat { promote_streak: 8, streak_gap: Span::of(Duration::from_millis(50)), promote_on_more: true }
+        Thermostat { streak_gap: Span::of(Duration::from_millis(50)), ..THERMOSTAT }
+    }
+
+    fn load_of(reads: usize) -> Load {
+        let mut load = Load::default();
+        (0..1000).for_each(|_| load.note_turn(reads));
+        load
     }
 
     #[test]
-    fn eight_reads_close_together_make_it_hot_and_sparse_ones_never() {
+    fn on_a_busy_shard_eight_reads_close_together_make_it_hot_and_sparse_ones_never() {
+        let busy = load_of(20);
         let mut heat = Heat::default();
-        let hot_at = (1..).find(|_| heat.cold_read(ColdRead::Whole, &thermostat(), Tick(100)));
+        let hot_at = (1..).find(|_| heat.cold_read(ColdRead::Whole, busy, &thermostat(), Tick(100)));
         assert_eq!(hot_at, Some(8));
         let mut heat = Heat::default();
-        let hot = (0..1000).any(|n| heat.cold_read(ColdRead::Whole, &thermostat(), Tick(100 + 10 * n)));
+        let hot = (0..1000).any(|n| heat.cold_read(ColdRead::Whole, busy, &thermostat(), Tick(100 + 10 * n)));
+        assert!(!hot);
+    }
+
+    #[test]
+    fn on_a_quiet_shard_nothing_becomes_hot_however_much_it_speaks() {
+        let mut heat = Heat::default();
+        let hot = (0..1000).any(|_| heat.cold_read(ColdRead::More, load_of(1), &thermostat(), Tick(100)));
         assert!(!hot);
     }
 
     #[test]
     fn a_cut_message_promotes_at_once_and_a_demotion_starts_anew() {
+        let busy = load_of(20);
         let mut heat = Heat::default();
-        assert!(heat.cold_read(ColdRead::More, &thermostat(), Tick(1)));
+        assert!(heat.cold_read(ColdRead::More, busy, &thermostat(), Tick(1)));
         heat.demoted();
-        let hot_at = (1..).find(|_| heat.cold_read(ColdRead::Whole, &thermostat(), Tick(1)));
+        let hot_at = (1..).find(|_| heat.cold_read(ColdRead::Whole, busy, &thermostat(), Tick(1)));
         assert_eq!(hot_at, Some(8));
+    }
+
+    #[test]
+    fn a_load_between_the_two_limits_is_neither_busy_nor_quiet() {
+        for (reads, busy, quiet) in [(1, false, true), (2, false, true), (4, false, false), (8, true, false)] {
+            let load = load_of(reads);
+            assert_eq!((load.is_busy(&THERMOSTAT), load.is_quiet(&THERMOSTAT)), (busy, quiet), "{reads} reads");
+        }
+    }
+
+    #[test]
+    fn one_crowded_turn_does_not_make_a_shard_busy_and_a_short_calm_not_a_quiet_one() {
+        let mut load = load_of(1);
+        load.note_turn(100_000);
+        assert!(!load.is_busy(&THERMOSTAT));
+        let mut load = load_of(100_000);
+        (0..64).for_each(|_| load.note_turn(1));
+        assert!(!load.is_quiet(&THERMOSTAT));
+        (0..256).for_each(|_| load.note_turn(1));
+        assert!(load.is_quiet(&THERMOSTAT));
     }
 }

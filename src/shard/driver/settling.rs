@@ -32,6 +32,16 @@ impl<H: Handler> Shard<H> {
         self.arm_timer();
     }
 
+    /// Settles `index` now if nothing else was touched: what only answers its own peer is written while its socket is
+    /// still in the processor's cache.
+    pub(super) fn settle_lone_answer(&mut self, index: u32) {
+        if self.state.core().touched_only(index) {
+            self.gear = Gear::Direct;
+            self.state.pop_touched();
+            self.settle(index);
+        }
+    }
+
     /// Writes, ends or watches one connection, as it needs.
     pub(super) fn settle(&mut self, index: u32) {
         while let Some(step) = self.state.settle(index) {

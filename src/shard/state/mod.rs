@@ -18,7 +18,7 @@ pub use reach::{CoreState, ShardOptions};
 
 use super::envelope::Envelope;
 use super::paged::Paged;
-use super::temperature::{ColdRead, Thermostat};
+use super::temperature::{ColdRead, Load, Thermostat};
 use crate::connection::{Cause, Closed, Event, Input, NextStep, Tick};
 use crate::handler::{Conn, Core, Handler, Peer, Told};
 #[cfg(feature = "tls")]
@@ -261,12 +261,12 @@ impl<H: Handler> State<H> {
     }
 
     /// A cold read of `index` was done. Answers whether it should become hot.
-    pub fn note_cold_read(&mut self, index: u32, filled_buffer: bool, thermostat: &Thermostat) -> bool {
+    pub fn note_cold_read(&mut self, index: u32, filled_buffer: bool, load: Load, thermostat: &Thermostat) -> bool {
         let now = self.core.now;
         let Some(record) = self.core.slab.get_mut(index) else { return false };
         let more = filled_buffer || record.connection.is_mid_message();
         let read = if more { ColdRead::More } else { ColdRead::Whole };
-        record.heat.cold_read(read, thermostat, now) && record.connection.wants_input(&self.core.workspace)
+        record.heat.cold_read(read, load, thermostat, now) && record.connection.wants_input(&self.core.workspace)
     }
 
     /// `index` has become cold again.

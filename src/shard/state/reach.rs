@@ -178,6 +178,11 @@ impl CoreState {
         self.touched.len()
     }
 
+    /// Whether `index` alone is to be looked at.
+    pub fn touched_only(&self, index: u32) -> bool {
+        self.touched == [index]
+    }
+
     /// What was lent to be written comes back, written in whole or in part.
     pub fn return_outbox(&mut self, index: u32, outbox: Box<Outbox>) {
         if let Some(record) = self.slab.get_mut(index) {
