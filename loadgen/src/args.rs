@@ -182,9 +182,15 @@ pub(crate) struct FanoutArgs {
     /// Topics; each subscriber has one. More than one needs --subscribe and --publish.
     #[arg(long, default_value = "1", value_parser = parse_positive, value_name = "T")]
     pub(crate) topics: u64,
-    /// Publications per second, all publishers together.
-    #[arg(long, short, default_value = "10", value_parser = parse_rate, value_name = "PER_SECOND")]
-    pub(crate) rate: f64,
+    /// Publications per second, all publishers together: open loop. Default: 10.
+    #[arg(long, short, value_parser = parse_rate, value_name = "PER_SECOND")]
+    pub(crate) rate: Option<f64>,
+    /// Publications that leave at once, at the same --rate.
+    #[arg(long, default_value = "1", value_parser = parse_positive, value_name = "B")]
+    pub(crate) burst: u64,
+    /// Publications under way: each is followed by another when all subscribers have it. Closed loop.
+    #[arg(long, short, value_parser = parse_positive, value_name = "K", conflicts_with_all = ["rate", "burst"])]
+    pub(crate) inflight: Option<u64>,
     /// Message that subscribes, with {topic} in it. Without it, the server must send everything to everybody.
     #[arg(long, value_name = "TEMPLATE")]
     pub(crate) subscribe: Option<String>,

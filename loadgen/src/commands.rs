@@ -17,7 +17,7 @@ use crate::observe::Observer;
 use crate::payload;
 use crate::report::{Report, hdr, html};
 use crate::scenario::echo::EchoPlan;
-use crate::scenario::fanout::FanoutPlan;
+use crate::scenario::fanout::{FanoutPlan, Pace};
 use crate::scenario::idle::IdlePlan;
 use crate::scenario::slow::SlowPlan;
 use crate::scenario::storm::StormPlan;
@@ -197,21 +197,41 @@ fn fanout_load(args: &FanoutArgs) -> Result<Load, String> {
     if args.topics > args.common.connections {
         return Err(format!("{} topics are more than there are subscribers", args.topics));
     }
+    if args.publishers > 1 && args.size < payload::STAMP_LEN {
+        return Err(format!("several publishers need messages of {} bytes, to be told apart", payload::STAMP_LEN));
+    }
     let publishers = usize::try_from(args.publishers).unwrap_or(usize::MAX);
+    let pairs = args.publishers.saturating_mul(args.common.connections.max(args.topics));
+    if pairs > PAIRS_MAX {
+        return Err(format!("{publishers} publishers are too many for so many subscribers: {PAIRS_MAX} pairs at most"));
+    }
+    let pace = match args.inflight {
+        Some(inflight) => Pace::Closed { inflight: usize::try_from(inflight).unwrap_or(usize::MAX) },
+        None => Pace::Open { rate_per_second: args.rate.unwrap_or(FANOUT_RATE), burst: args.burst },
+    };
     let plan = FanoutPlan {
         len: args.size,
         publishers,
         topics: usize::try_from(args.topics).unwrap_or(usize::MAX),
-        rate_per_second: args.rate,
+        pace,
+        timeout_ns: args.common.timeout.as_nanos() as u64,
         subscribe,
         publish,
     };
     let mut load = load_of(&args.common, kind_of(args.text), ScenarioPlan::Fanout(plan))?;
     load.connections = load.connections.saturating_add(publishers);
-    if publishers > load.connections / load.cores.len().max(1) {
-        return Err("all publishers belong to the first worker, which has fewer connections than that".to_owned());
+    match pace {
+        Pace::Closed { .. } if publishers < load.cores.len() => {
+            Err(format!("{} cores need as many --publishers, one each, with --inflight", load.cores.len()))
+        }
+        Pace::Closed { inflight } if inflight > INFLIGHT_MAX => {
+            Err(format!("{inflight} publications under way are too many: {INFLIGHT_MAX} at most"))
+        }
+        Pace::Open { rate_per_second, burst } if rate_per_second / (burst as f64) < 0.001 => {
+            Err(format!("a --burst of {burst} at {rate_per_second} per second leaves hardly ever"))
+        }
+        Pace::Closed { .. } | Pace::Open { .. } => Ok(load),
     }
-    Ok(load)
 }
 
 /// The whole crowd, and the arguments that start one of its processes.
@@ -381,6 +401,12 @@ pub(crate) fn write_file(path: &Path, text: &str) -> Result<(), String> {
     std::fs::write(path, text).map_err(|error| format!("{} cannot be written: {error}", path.display()))
 }
 
+/// Publications per second, if nothing else is said.
+const FANOUT_RATE: f64 = 10.0;
+/// Publisher and subscriber: what is remembered of each pair takes 40 bytes.
+const PAIRS_MAX: u64 = 20_000_000;
+/// Publications that are remembered, of one publisher and of all.
+const INFLIGHT_MAX: usize = 1 << 16;
 /// Descriptors that are not connections: the ring, timers, files of `/proc`, standard streams.
 const DESCRIPTORS_KEPT: usize = 64;
 /// A server's first ping may wait this long for its pong: so long, idle connections need not be read.

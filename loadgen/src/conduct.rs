@@ -13,7 +13,7 @@ use crate::observe::{Memory, Observer};
 use crate::payload::Pattern;
 use crate::scenario::Scenario;
 use crate::scenario::echo::{Echo, EchoPlan};
-use crate::scenario::fanout::{Fanout, FanoutPlan};
+use crate::scenario::fanout::{Fanout, FanoutPlan, Pace, Place, Publications};
 use crate::scenario::idle::{Idle, IdlePlan};
 use crate::scenario::slow::{Slow, SlowPlan};
 use crate::scenario::storm::{self, Churn, StormPlan};
@@ -106,13 +106,14 @@ pub(crate) fn conduct(
     let board = Arc::new(Board::new());
     let pattern = Arc::new(Pattern::new(load.kind, load.plan.message_bytes_max()));
     let worker_count = load.cores.len().min(load.connections).max(1);
+    let shared = Shared { pattern, publications: load.plan.publications() };
     let mut threads = Vec::new();
     let mut first_origin = 0;
     for index in 0..worker_count {
         let link_count = load.connections / worker_count + usize::from(index < load.connections % worker_count);
         let thread = Starter { load, clock, board: Arc::clone(&board), index, worker_count, link_count }.start(
             first_origin,
-            Arc::clone(&pattern),
+            shared.clone(),
             observer.filter(|_| index == 0).cloned(),
         )?;
         threads.push(thread);
@@ -184,6 +185,14 @@ pub(crate) fn conduct(
     })
 }
 
+/// What the scenarios of all workers share.
+#[derive(Clone)]
+struct Shared {
+    pattern: Arc<Pattern>,
+    /// For fan-outs.
+    publications: Arc<Publications>,
+}
+
 /// What starting one worker needs.
 struct Starter<'a> {
     load: &'a Load,
@@ -198,7 +207,7 @@ impl Starter<'_> {
     fn start(
         self,
         first_origin: u32,
-        pattern: Arc<Pattern>,
+        shared: Shared,
         observer: Option<Observer>,
     ) -> Result<thread::JoinHandle<std::io::Result<Harvest>>, String> {
         let Self { load, clock, board, index, worker_count, link_count } = self;
@@ -229,7 +238,8 @@ impl Starter<'_> {
         thread::Builder::new()
             .name(format!("load-{index}"))
             .spawn(move || {
-                let scenario = plan.scenario(pattern, first_origin, link_count);
+                let place = Place { worker_index: index, worker_count, first_link: first_origin as usize, link_count };
+                let scenario = plan.scenario(shared, place);
                 worker::run(assignment, dial, scenario, observer, clock, board)
             })
             .map_err(|error| format!("a thread cannot be started: {error}"))
@@ -271,15 +281,21 @@ impl ScenarioPlan {
         match self {
             Self::Echo(plan) => plan.rate_per_second,
             Self::Idle(plan) => plan.pings_per_second,
-            Self::Fanout(plan) => Some(plan.rate_per_second),
+            Self::Fanout(plan) => match plan.pace {
+                Pace::Open { rate_per_second, .. } => Some(rate_per_second),
+                Pace::Closed { .. } => None,
+            },
             Self::Storm(StormPlan::Churn { rate_per_second, .. }) => *rate_per_second,
             Self::Storm(StormPlan::Drop { echo, .. }) => echo.rate_per_second,
             Self::Slow(plan) => plan.echo.rate_per_second,
         }
     }
 
-    /// Messages under way per connection at most; `None` without a limit, or where it means nothing.
+    /// Messages under way per connection at most, or publications in all; `None` without a limit, or where it means nothing.
     pub(crate) fn inflight(&self) -> Option<usize> {
+        if let Self::Fanout(FanoutPlan { pace: Pace::Closed { inflight }, .. }) = self {
+            return Some(*inflight);
+        }
         self.echo().map(|echo| echo.inflight).filter(|&inflight| inflight != usize::MAX)
     }
 
@@ -321,11 +337,20 @@ impl ScenarioPlan {
         }
     }
 
-    fn scenario(self, pattern: Arc<Pattern>, first_origin: u32, link_count: usize) -> Box<dyn Scenario> {
+    /// What the workers of a fan-out tell each other; next to nothing for all others.
+    fn publications(&self) -> Arc<Publications> {
+        Arc::new(match self {
+            Self::Fanout(plan) => Publications::new(plan.publishers, plan.topics, self.inflight().unwrap_or(1)),
+            Self::Echo(_) | Self::Idle(_) | Self::Storm(_) | Self::Slow(_) => Publications::none(),
+        })
+    }
+
+    fn scenario(self, Shared { pattern, publications }: Shared, place: Place) -> Box<dyn Scenario> {
+        let (first_origin, link_count) = (place.first_link as u32, place.link_count);
         match self {
             Self::Echo(plan) => Box::new(Echo::new(plan, pattern, first_origin, link_count)),
             Self::Idle(plan) => Box::new(Idle::new(plan, link_count)),
-            Self::Fanout(plan) => Box::new(Fanout::new(plan, pattern, first_origin as usize, link_count)),
+            Self::Fanout(plan) => Box::new(Fanout::new(plan, place, pattern, publications)),
             Self::Storm(StormPlan::Churn { rate_per_second, hold_ns }) => {
                 Box::new(Churn::new(rate_per_second, hold_ns, link_count))
             }

@@ -126,8 +126,8 @@ fn nearest(near: u64, low: u64, modulus: u64) -> u64 {
     }
 }
 
-/// Digits of a stamp.
-const STAMP_LEN: usize = 12;
+/// Digits of a stamp. A message that is shorter says less.
+pub(crate) const STAMP_LEN: usize = 12;
 /// Those of them that number the message.
 const SEQUENCE_DIGITS: usize = 8;
 /// Places where a message's pattern may begin: a prime, so that neighbours differ.

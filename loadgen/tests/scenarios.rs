@@ -52,6 +52,85 @@ fn each_fault_of_a_broadcast_is_found_and_named() {
     }
 }
 
+/// Nothing lost, repeated, reordered or wrong.
+fn assert_flawless(report: &Value) {
+    for what in ["lost", "duplicate", "out_of_order", "corrupt", "late", "unsent"] {
+        assert_eq!(number(report, "problems", &format!("{what}_messages")), 0, "{what}: {report}");
+    }
+    assert_eq!(report["problems"]["errors"], serde_json::json!({}));
+}
+
+/// Both cores, where there are two.
+fn two_workers() -> &'static str {
+    if std::thread::available_parallelism().unwrap().get() > 1 { "--cores 0,1" } else { "" }
+}
+
+#[test]
+fn fanout_from_several_publishers_on_several_workers() {
+    let cases = [
+        ("--publishers 3 --rate 90", 90),
+        ("--publishers 8 --rate 80 --burst 8", 80),
+        ("--publishers 1 --rate 80 --burst 8", 80),
+        ("--publishers 30 --rate 60", 60),
+    ];
+    for (options, published) in cases {
+        let port = serve_broadcast(Fault::None);
+        let line = format!("fanout ws://127.0.0.1:{port}/ -c 20 {options} {}", two_workers());
+        let report = report(&format!("{line} --for 1s --warm-up 200ms"));
+        assert_flawless(&report);
+        assert_eq!(number(&report, "achieved", "planned_messages"), published, "{options}");
+        assert_eq!(number(&report, "achieved", "sent_messages"), published, "{options}");
+        assert_eq!(number(&report, "achieved", "answered_messages"), published * 20, "{options}");
+        assert_eq!(report["subscriber_mean_count"], 20);
+        assert_eq!(report["service_count"], report["response_count"]);
+        assert!(report["service_mean_ns"].as_u64() <= report["response_mean_ns"].as_u64(), "{report}");
+    }
+}
+
+#[test]
+fn fanout_in_a_closed_loop_keeps_its_publications_under_way() {
+    for options in ["--inflight 1 --publishers 2", "--inflight 8 --publishers 8"] {
+        let port = serve_broadcast(Fault::None);
+        let line = format!("fanout ws://127.0.0.1:{port}/ -c 20 {options} {}", two_workers());
+        let report = report(&format!("{line} --for 1s --warm-up 200ms"));
+        assert_flawless(&report);
+        let sent = number(&report, "achieved", "sent_messages");
+        assert!(sent > 50, "{options}: {sent} only");
+        assert_eq!(number(&report, "achieved", "answered_messages"), sent * 20, "{options}");
+        assert_eq!(report["achieved"]["planned_messages"], Value::Null);
+        // Little's law: what is under way is what leaves per second times what it takes, by the slowest subscriber
+        // at most.
+        let under_way = sent as f64 * report["response_max_ns"].as_f64().unwrap() / 1e9;
+        assert!(under_way >= 1.0, "{options}: {under_way}");
+    }
+}
+
+#[test]
+fn a_lost_delivery_does_not_stop_a_closed_loop() {
+    let port = serve_broadcast(Fault::Drop(40));
+    let line = format!("fanout ws://127.0.0.1:{port}/ -c 5 --inflight 4 --for 1s --warm-up 100ms --timeout 150ms");
+    let report = report(&line);
+    assert!(number(&report, "problems", "lost_messages") > 0, "{report}");
+    let seconds = report["seconds"].as_array().unwrap();
+    assert!(seconds.last().unwrap()["sent_messages"].as_u64().unwrap() > 0, "it went on: {seconds:?}");
+}
+
+#[test]
+fn faults_are_found_among_several_publishers() {
+    let cases = [(Fault::Drop(10), "lost"), (Fault::Duplicate(10), "duplicate"), (Fault::Corrupt(10), "corrupt")];
+    for (fault, what) in cases {
+        let port = serve_broadcast(fault);
+        let line = format!("fanout ws://127.0.0.1:{port}/ -c 5 --publishers 4 --rate 60");
+        let report = report(&format!("{line} --for 1s --warm-up 100ms --timeout 500ms"));
+        let found = number(&report, "problems", &format!("{what}_messages"));
+        // A tenth of the deliveries of 1.1 seconds to five subscribers; what came wrong is not lost as well.
+        assert!((30..=35).contains(&found), "{fault:?}: {found}");
+        if what == "corrupt" {
+            assert_eq!(number(&report, "problems", "lost_messages"), 0, "{report}");
+        }
+    }
+}
+
 #[test]
 fn idle_holds_its_connections_in_several_processes() {
     let port = serve(Fault::None);

@@ -22,6 +22,9 @@ impl Report {
     fn plan_lines(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let plan = &self.plan;
         let loop_kind = match (plan.rate_per_second, plan.inflight_messages) {
+            (None, Some(inflight)) if self.scenario == "fanout" => {
+                format!("closed loop, {inflight} publications under way")
+            }
             (Some(rate), None) => format!("open loop, {rate} messages/s"),
             (Some(rate), Some(inflight)) => format!("open loop, {rate} messages/s, at most {inflight} under way each"),
             (None, Some(inflight)) => format!("closed loop, {inflight} under way each"),

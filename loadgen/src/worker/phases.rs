@@ -153,11 +153,16 @@ impl Worker {
         self.desk.tally.window = timetable.window;
         let Assignment { index, worker_count, .. } = self.assignment;
         self.desk.schedule = self.scenario.schedule(timetable.start_ns, index, worker_count);
-        if let Some(schedule) = self.desk.schedule.filter(|_| self.scenario.sends()) {
-            let Window { from_ns, until_ns } = timetable.window;
-            self.desk.tally.counts.planned = schedule.count_before(until_ns) - schedule.count_before(from_ns);
-        }
+        self.plan(timetable.window);
         self.scenario.on_start(&mut self.desk);
+    }
+
+    /// Counts what is meant for the window.
+    fn plan(&mut self, Window { from_ns, until_ns }: Window) {
+        if let Some(schedule) = &self.desk.schedule {
+            let planned_before = |end_ns| self.scenario.planned_before(schedule, end_ns);
+            self.desk.tally.counts.planned = planned_before(until_ns) - planned_before(from_ns);
+        }
     }
 
     fn advance_running(&mut self, timetable: Timetable) {
@@ -211,10 +216,8 @@ impl Worker {
                 timetable.window.until_ns = self.desk.now_ns.max(timetable.window.from_ns);
                 timetable.drained_by_ns -= left_ns;
                 self.desk.tally.window = timetable.window;
-                if let Some(schedule) = self.desk.schedule.filter(|_| self.scenario.sends()) {
-                    let Window { from_ns, until_ns } = timetable.window;
-                    self.desk.tally.counts.planned = schedule.count_before(until_ns) - schedule.count_before(from_ns);
-                }
+                let window = timetable.window;
+                self.plan(window);
             }
             self.scenario.on_tick(&mut self.desk);
         } else if matches!(self.phase, Phase::Draining(_)) {
