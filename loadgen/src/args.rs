@@ -95,6 +95,9 @@ pub(crate) struct Common {
     /// Subprotocol to offer. May be repeated.
     #[arg(long = "subprotocol", value_name = "NAME")]
     pub(crate) subprotocols: Vec<String>,
+    /// Offer permessage-deflate. Messages are then made of words, which shrink, instead of random bytes.
+    #[arg(long)]
+    pub(crate) compress: bool,
     /// Authorities to trust for wss://, in PEM. Without it, any certificate is accepted.
     #[arg(long, value_name = "FILE")]
     pub(crate) tls_roots: Option<PathBuf>,

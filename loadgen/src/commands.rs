@@ -22,7 +22,7 @@ use crate::scenario::idle::IdlePlan;
 use crate::scenario::slow::SlowPlan;
 use crate::scenario::storm::StormPlan;
 use crate::spawn::Server;
-use crate::target::Target;
+use crate::target::{Scheme, Target};
 use crate::template::Template;
 use crate::units::{show_count, show_ns};
 
@@ -272,7 +272,11 @@ fn idle_load(args: &IdleArgs) -> Result<(Load, Vec<String>), String> {
     if let Some(roots) = &common.tls_roots {
         add("tls-roots", Some(roots.display().to_string()));
     }
-    for (name, set) in [("tls-full", common.tls_full), ("i-may-load-this-host", common.i_may_load_this_host)] {
+    for (name, set) in [
+        ("tls-full", common.tls_full),
+        ("compress", common.compress),
+        ("i-may-load-this-host", common.i_may_load_this_host),
+    ] {
         if set {
             add(name, None);
         }
@@ -288,6 +292,9 @@ fn load_of(common: &Common, kind: MessageKind, plan: ScenarioPlan) -> Result<Loa
     let target = Target::parse(&common.url).map_err(|error| error.to_string())?;
     let address = target.resolve(common.i_may_load_this_host).map_err(|error| error.to_string())?;
     let roots = common.tls_roots.as_deref().map(read_file).transpose()?;
+    if common.compress && target.scheme == Scheme::Tcp {
+        return Err("--compress is agreed in the handshake, and tcp:// has none".to_owned());
+    }
     if common.measured.is_zero() {
         return Err("--for must be longer than nothing".to_owned());
     }
@@ -298,6 +305,7 @@ fn load_of(common: &Common, kind: MessageKind, plan: ScenarioPlan) -> Result<Loa
         address,
         headers: common.headers.iter().map(|field| header(field)).collect::<Result<_, _>>()?,
         subprotocols: common.subprotocols.clone(),
+        compress: common.compress,
         connections: usize::try_from(common.connections).unwrap_or(usize::MAX),
         kind,
         cores: choose_cores(&common.cores)?,

@@ -137,6 +137,7 @@ fn measure(
         address: contestant.address,
         headers: Vec::new(),
         subprotocols: Vec::new(),
+        compress: false,
         tls: conduct::tls_dial(&contestant.target, None, false)?,
         sources: Vec::new(),
         connections: case.connections,

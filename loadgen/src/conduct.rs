@@ -29,6 +29,8 @@ pub(crate) struct Load {
     pub(crate) address: std::net::SocketAddr,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) subprotocols: Vec<String>,
+    /// Offer permessage-deflate, and send what shrinks.
+    pub(crate) compress: bool,
     pub(crate) tls: Option<TlsDial>,
     /// Source addresses, in turn; empty for the kernel's choice.
     pub(crate) sources: Vec<std::net::IpAddr>,
@@ -104,7 +106,8 @@ pub(crate) fn conduct(
 ) -> Result<Outcome, String> {
     let clock = Clock::start();
     let board = Arc::new(Board::new());
-    let pattern = Arc::new(Pattern::new(load.kind, load.plan.message_bytes_max()));
+    let pattern_of = if load.compress { Pattern::of_words } else { Pattern::new };
+    let pattern = Arc::new(pattern_of(load.kind, load.plan.message_bytes_max()));
     let worker_count = load.cores.len().min(load.connections).max(1);
     let shared = Shared { pattern, publications: load.plan.publications() };
     let mut threads = Vec::new();
@@ -231,6 +234,7 @@ impl Starter<'_> {
             tls: load.tls.clone(),
             headers: load.headers.clone(),
             subprotocols: load.subprotocols.clone(),
+            compress: load.compress,
             timeout: load.timeout,
             ring: true,
         };

@@ -25,6 +25,7 @@ use crate::worker::Mark;
 struct ChildResult {
     opened: u64,
     resumed: u64,
+    compressed: u64,
     sent: u64,
     answered: u64,
     arrived: u64,
@@ -61,10 +62,11 @@ pub(crate) fn child(load: &Load) -> Result<(), String> {
             let _ = crate::commands::print("ready\n");
         }
     })?;
-    let Tally { counts, response, opening, lateness, errors, error_words, .. } = outcome.tally;
+    let Tally { counts, wire, response, opening, lateness, errors, error_words, .. } = outcome.tally;
     let result = ChildResult {
         opened: counts.opened,
         resumed: counts.resumed,
+        compressed: wire.compressed_connections,
         sent: counts.sent,
         answered: counts.answered,
         arrived: counts.arrived,
@@ -185,6 +187,7 @@ fn add_up(results: &[ChildResult]) -> Result<Tally, String> {
         let mut tally = Tally::new();
         tally.counts.opened = result.opened;
         tally.counts.resumed = result.resumed;
+        tally.wire.compressed_connections = result.compressed;
         tally.counts.sent = result.sent;
         tally.counts.planned = result.sent;
         tally.counts.answered = result.answered;

@@ -229,24 +229,52 @@ fn corewire() -> PathBuf {
     path
 }
 
+/// A run against Corewire in `mode`.
+fn report_of_corewire(mode: &str, words: &str) -> Value {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let server = format!("{} {mode} --listen 127.0.0.1:{port} --log-level error", corewire().display());
+    support::report_with(&words.replacen(' ', &format!(" ws://127.0.0.1:{port}/ "), 1), &["--spawn", &server])
+}
+
+#[test]
+fn compression_is_told_in_bytes_on_the_wire() {
+    let line = "echo -c 4 --size 1k-8k --text --compress --for 1s --warm-up 200ms";
+    let report = report_of_corewire("echo", line);
+    assert_flawless(&report);
+    let wire = |what: &str| number(&report, "wire", what);
+    assert_eq!(wire("compressed_connections"), 4);
+    assert!(wire("sent_wire_bytes") * 2 < wire("sent_payload_bytes"), "{}", report["wire"]);
+    assert!(wire("arrived_wire_bytes") * 2 < wire("arrived_payload_bytes"), "{}", report["wire"]);
+}
+
+#[test]
+fn a_server_that_does_not_compress_is_told() {
+    let port = serve(Fault::None);
+    let report = report(&format!("echo ws://127.0.0.1:{port}/ -c 2 -i 4 --compress --for 500ms --warm-up 100ms"));
+    assert_flawless(&report);
+    assert_eq!(number(&report, "wire", "compressed_connections"), 0);
+    assert!(number(&report, "wire", "sent_wire_bytes") > number(&report, "wire", "sent_payload_bytes"));
+    let remarks = report["verdict"]["remarks"].to_string();
+    assert!(remarks.contains("taken on 0 of 2 connections"), "{remarks}");
+}
+
 #[test]
 fn every_scenario_against_corewire() {
-    let corewire = corewire();
     let cases = [
         ("echo", "echo", "-c 20 --size 64 --for 1s --warm-up 200ms"),
         ("echo", "echo", "-c 4 --size 0-100k --text --for 1s --warm-up 200ms"),
         ("echo", "echo", "-c 20 --rate 2000 --for 1s --warm-up 200ms"),
         ("echo", "idle", "-c 300 --for 1s"),
         ("broadcast", "fanout", "-c 50 --rate 100 --for 1s --warm-up 200ms"),
+        ("broadcast", "fanout", "-c 50 --inflight 8 --publishers 8 --for 1s --warm-up 200ms"),
+        ("broadcast", "fanout", "-c 50 --rate 80 --burst 8 --compress --size 1k --for 1s --warm-up 200ms"),
         ("echo", "storm", "-c 20 --rate 200 --for 1s --warm-up 200ms"),
         ("echo", "storm", "-c 50 --drop 20% --for 1s --warm-up 200ms"),
         ("echo", "slow", "-c 20 --rate 500 --for 1s --warm-up 200ms"),
     ];
     for (mode, scenario, options) in cases {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let server = format!("{} {mode} --listen 127.0.0.1:{port} --log-level error", corewire.display());
-        let line = format!("{scenario} ws://127.0.0.1:{port}/ {options}");
-        let report = support::report_with(&line, &["--spawn", &server]);
+        let line = format!("{scenario} {options}");
+        let report = report_of_corewire(mode, &line);
         for what in ["lost", "duplicate", "out_of_order", "corrupt", "late", "unsent"] {
             assert_eq!(number(&report, "problems", &format!("{what}_messages")), 0, "{line}: {report}");
         }

@@ -63,6 +63,7 @@ impl Report {
             things,
             show_bytes(achieved.arrived_bytes_per_second as u64),
         )?;
+        self.wire_line(f)?;
         let problems = &self.problems;
         writeln!(
             f,
@@ -76,6 +77,24 @@ impl Report {
             writeln!(f, "error      {count} × {kind}: {}", problems.error_examples[kind])?;
         }
         Ok(())
+    }
+
+    /// What compression came to, if it was offered.
+    fn wire_line(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let wire = &self.wire;
+        if !wire.compression_offered {
+            return Ok(());
+        }
+        let (taken, opened) = (wire.compressed_connections, self.achieved.opened_connections);
+        write!(f, "deflate    taken by the server on {taken} of {opened} connections")?;
+        for (what, wire_bytes, payload_bytes) in [
+            ("sent", wire.sent_wire_bytes, wire.sent_payload_bytes),
+            ("arrived", wire.arrived_wire_bytes, wire.arrived_payload_bytes),
+        ] {
+            let percent = wire_bytes as f64 / payload_bytes.max(1) as f64 * 100.0;
+            write!(f, "; {what} {} for {} ({percent:.0} %)", show_bytes(wire_bytes), show_bytes(payload_bytes))?;
+        }
+        writeln!(f)
     }
 
     fn latency_lines(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -140,6 +159,9 @@ impl Report {
         write!(f, "generator  ")?;
         if let Some(cpu_ns) = generator.cpu_per_message_ns {
             write!(f, "{cpu_ns:.0} ns per message, ")?;
+        }
+        if let Some(ratio) = generator.cpu_by_server_cpu {
+            write!(f, "{ratio:.2} of the server's, ")?;
         }
         write!(f, "busiest worker {:.1} % busy", generator.busiest_worker_share * 100.0)?;
         if let Some(others) = generator.others_cores {

@@ -23,11 +23,12 @@ impl Worker {
             }
             Ok(Opened { stream, connection, tls, leftover, facts }) => {
                 let link = &mut self.desk.links[slot];
-                link.occupy(connection, tls, stream.as_raw_fd());
+                link.occupy(connection, tls, facts.compressed, stream.as_raw_fd());
                 let generation = link.generation;
                 self.desk.live += 1;
                 self.desk.tally.counts.opened += 1;
                 self.desk.tally.counts.resumed += u64::from(facts.tls_resumed);
+                self.desk.tally.wire.compressed_connections += u64::from(facts.compressed);
                 self.desk.tally.opening.saturating_record(facts.total_ns);
                 self.scenario.on_open(slot, &mut self.desk);
                 let (read_half, write_half) = stream.into_split();
@@ -57,6 +58,9 @@ impl Worker {
         }
         self.desk.now_ns = now_ns;
         self.desk.activity += 1;
+        if self.desk.tally.window.contains(now_ns) {
+            self.desk.tally.wire.arrived_bytes += bytes.len() as u64;
+        }
         match self.desk.links[slot].tls.take() {
             None => self.handle_plaintext(slot, bytes),
             Some(mut tls) => {

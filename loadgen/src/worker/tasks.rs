@@ -11,7 +11,7 @@ use monoio::io::{AsyncReadRent, AsyncWriteRentExt, OwnedReadHalf, OwnedWriteHalf
 use monoio::net::TcpStream;
 
 use super::phases::Worker;
-use crate::link::{LinkState, Reading};
+use crate::link::{Desk, LinkState, Reading};
 use crate::transport::{self, Dial, OpenError};
 
 /// A link's tasks, to be started.
@@ -132,7 +132,8 @@ fn take_outgoing(
     cx: &mut Context<'_>,
 ) -> Poll<Option<Vec<u8>>> {
     let mut worker = worker.borrow_mut();
-    let link = &mut worker.desk.links[slot];
+    let Desk { links, tally, now_ns, .. } = &mut worker.desk;
+    let link = &mut links[slot];
     if link.generation != generation || link.state == LinkState::Vacant {
         return Poll::Ready(None);
     }
@@ -145,6 +146,9 @@ fn take_outgoing(
     }
     let ready = if link.tls.is_some() { &mut link.sealed } else { &mut link.outgoing };
     if !ready.is_empty() {
+        if tally.window.contains(*now_ns) {
+            tally.wire.sent_bytes += ready.len() as u64;
+        }
         return Poll::Ready(Some(std::mem::replace(ready, std::mem::take(spare))));
     }
     if link.state == LinkState::Finished {
