@@ -68,6 +68,9 @@ pub(crate) struct Common {
     /// How long to run before measuring.
     #[arg(long, default_value = "2s", value_parser = parse_span, value_name = "SPAN")]
     pub(crate) warm_up: Duration,
+    /// How long to go on after measuring: connections do not leave while others are still measured.
+    #[arg(long, default_value = "0s", value_parser = parse_span, value_name = "SPAN")]
+    pub(crate) cool_down: Duration,
     /// Longest wait for a connection, and for an answer before it counts as lost.
     #[arg(long, default_value = "5s", value_parser = parse_span, value_name = "SPAN")]
     pub(crate) timeout: Duration,

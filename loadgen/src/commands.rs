@@ -312,6 +312,7 @@ fn load_of(common: &Common, kind: MessageKind, plan: ScenarioPlan) -> Result<Loa
         spin: common.spin,
         warm_up: common.warm_up,
         measured: common.measured,
+        cool_down: common.cool_down,
         ramp_per_second: common.ramp.map(|ramp| ramp as f64),
         timeout: common.timeout,
         plan,

@@ -146,6 +146,7 @@ fn measure(
         spin: plan.spin,
         warm_up: plan.warm_up,
         measured: plan.slice,
+        cool_down: Duration::ZERO,
         ramp_per_second: None,
         timeout: SLICE_TIMEOUT,
         plan: ScenarioPlan::Echo(case.echo(SLICE_TIMEOUT)),

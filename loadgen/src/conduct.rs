@@ -41,6 +41,8 @@ pub(crate) struct Load {
     pub(crate) spin: bool,
     pub(crate) warm_up: Duration,
     pub(crate) measured: Duration,
+    /// Traffic goes on for so long behind what is measured.
+    pub(crate) cool_down: Duration,
     pub(crate) ramp_per_second: Option<f64>,
     /// For opening a connection and for an answer.
     pub(crate) timeout: Duration,
@@ -124,7 +126,7 @@ pub(crate) fn conduct(
     }
     let mut memory = Vec::new();
     tell(Progress::Opening);
-    let measured_s = (load.warm_up + load.measured).as_secs_f64().ceil() as usize;
+    let measured_s = (load.warm_up + load.measured + load.cool_down).as_secs_f64().ceil() as usize;
     let mut seconds_told = 0;
     let mut next_memory_ns = 0;
     while !threads.iter().all(thread::JoinHandle::is_finished) {
@@ -258,8 +260,9 @@ impl Load {
         let start_ns = now_ns + settle.as_nanos() as u64;
         let from_ns = start_ns + self.warm_up.as_nanos() as u64;
         let until_ns = from_ns + self.measured.as_nanos() as u64;
-        let drained_by_ns = until_ns + self.timeout.as_nanos() as u64;
-        Timetable { start_ns, window: Window { from_ns, until_ns }, drained_by_ns }
+        let stop_ns = until_ns + self.cool_down.as_nanos() as u64;
+        let drained_by_ns = stop_ns + self.timeout.as_nanos() as u64;
+        Timetable { start_ns, window: Window { from_ns, until_ns }, stop_ns, drained_by_ns }
     }
 
     /// Reading it walks the server's pages, which would disturb short slices.

@@ -211,6 +211,22 @@ fn a_plan_of_several_phases_and_its_page() {
 }
 
 #[test]
+fn a_cool_down_goes_on_and_is_not_measured() {
+    let port = serve(Fault::None);
+    for rate in ["--rate 100", "-i 1"] {
+        let line = format!("echo ws://127.0.0.1:{port}/ -c 3 {rate} --for 1s --warm-up 100ms --cool-down 1s");
+        let report = report(&line);
+        let seconds = report["seconds"].as_array().unwrap();
+        let sent: u64 = seconds.iter().map(|second| second["sent_messages"].as_u64().unwrap()).sum();
+        let measured = number(&report, "achieved", "answered_messages");
+        assert!(sent as f64 > measured as f64 * 1.5, "{sent} sent, {measured} of them measured");
+        assert!(rate == "-i 1" || measured == 100, "{measured}");
+        assert!((0.99..1.01).contains(&report["achieved"]["measured_s"].as_f64().unwrap()), "{report}");
+        assert_eq!(report["plan"]["cool_down_s"], 1.0);
+    }
+}
+
+#[test]
 fn an_hdr_log_has_an_entry_for_each_second() {
     let port = serve(Fault::None);
     let path = std::env::temp_dir().join(format!("corewire-load-{}.hlog", std::process::id()));

@@ -90,6 +90,7 @@ pub(crate) struct Plan {
     pub(crate) worker_cores: Vec<usize>,
     pub(crate) warm_up_s: f64,
     pub(crate) measured_s: f64,
+    pub(crate) cool_down_s: f64,
 }
 
 /// What came of it.
@@ -257,6 +258,7 @@ impl Plan {
             worker_cores: load.cores.clone(),
             warm_up_s: load.warm_up.as_secs_f64(),
             measured_s: load.measured.as_secs_f64(),
+            cool_down_s: load.cool_down.as_secs_f64(),
         }
     }
 }

@@ -33,12 +33,13 @@ impl Report {
         writeln!(f, "{} {}", self.scenario, self.url)?;
         writeln!(
             f,
-            "plan       {} connections × {} B {}, {loop_kind}, {} s after {} s of warm-up",
+            "plan       {} connections × {} B {}, {loop_kind}, {} s after {} s of warm-up{}",
             show_count(plan.connections as u64),
             plan.payload_bytes,
             plan.payload_kind,
             plan.measured_s,
             plan.warm_up_s,
+            if plan.cool_down_s > 0.0 { format!(", {} s of cool-down", plan.cool_down_s) } else { String::new() },
         )
     }
 

@@ -52,7 +52,7 @@ impl Worker {
     pub(super) fn handle_input(&mut self, slot: usize, bytes: &mut [u8]) {
         let now_ns = self.desk.clock.now_ns();
         if let Phase::Running(timetable) = self.phase
-            && (now_ns >= timetable.window.until_ns || (self.marks.is_empty() && now_ns >= timetable.window.from_ns))
+            && now_ns >= timetable.edge_ns(self.marks.len())
         {
             self.advance(now_ns);
         }

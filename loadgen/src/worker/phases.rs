@@ -167,15 +167,17 @@ impl Worker {
 
     fn advance_running(&mut self, timetable: Timetable) {
         let Window { from_ns, until_ns } = timetable.window;
-        let last_ns = self.desk.now_ns.min(until_ns - 1);
+        let last_ns = self.desk.now_ns.min(timetable.stop_ns - 1);
         while let Some((number, intended_ns)) = self.desk.schedule.as_mut().and_then(|s| s.take_due(last_ns)) {
             self.scenario.on_due(number, intended_ns, &mut self.desk);
         }
         if self.marks.is_empty() && self.desk.now_ns >= from_ns {
             self.mark();
         }
-        if self.desk.now_ns >= until_ns {
+        if self.marks.len() == 1 && self.desk.now_ns >= until_ns {
             self.mark();
+        }
+        if self.desk.now_ns >= timetable.stop_ns {
             self.scenario.on_stop(&mut self.desk);
             self.phase = Phase::Draining(timetable);
         }
@@ -211,10 +213,8 @@ impl Worker {
             self.begin_closing();
         }
         if let Phase::Running(timetable) = &mut self.phase {
-            if self.board.stop.load(Ordering::Relaxed) && self.desk.now_ns < timetable.window.until_ns {
-                let left_ns = timetable.window.until_ns - self.desk.now_ns;
-                timetable.window.until_ns = self.desk.now_ns.max(timetable.window.from_ns);
-                timetable.drained_by_ns -= left_ns;
+            if self.board.stop.load(Ordering::Relaxed) && self.desk.now_ns < timetable.stop_ns {
+                timetable.end_at(self.desk.now_ns);
                 self.desk.tally.window = timetable.window;
                 let window = timetable.window;
                 self.plan(window);
@@ -267,10 +267,9 @@ impl Worker {
     /// The moment after which something may be due that no message announces.
     pub(super) fn next_wake_ns(&self) -> u64 {
         let next_ns = match self.phase {
-            Phase::Running(Timetable { window, .. }) => {
+            Phase::Running(timetable) => {
                 let due_ns = self.desk.schedule.map_or(u64::MAX, |schedule| schedule.next_ns());
-                let edge_ns = if self.marks.is_empty() { window.from_ns } else { window.until_ns };
-                due_ns.min(edge_ns)
+                due_ns.min(timetable.edge_ns(self.marks.len()))
             }
             Phase::Opening => self.ramp.map_or(self.desk.now_ns + OPENING_POLL_NS, |ramp| ramp.next_ns()),
             Phase::Waiting | Phase::Draining(_) | Phase::Closing { .. } => self.desk.now_ns + OPENING_POLL_NS,
