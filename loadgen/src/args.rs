@@ -45,6 +45,12 @@ pub(crate) enum Command {
     Compare {
         /// The plan, in TOML.
         plan: PathBuf,
+        /// Only these cases of the plan, counted from 1.
+        #[arg(long = "case", value_delimiter = ',', value_name = "N")]
+        cases: Vec<usize>,
+        /// Only these servers of the plan.
+        #[arg(long = "server", value_delimiter = ',', value_name = "NAME")]
+        servers: Vec<String>,
         /// Write all rounds to this file, as JSON.
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
@@ -160,6 +166,18 @@ pub(crate) struct IdleArgs {
     /// Ping each connection this often.
     #[arg(long, value_parser = parse_span, value_name = "SPAN")]
     pub(crate) heartbeat: Option<Duration>,
+    /// While they are held, each says something this often: what such a message costs the server.
+    #[arg(long, value_parser = parse_span, conflicts_with = "heartbeat", value_name = "SPAN")]
+    pub(crate) sparse_every: Option<Duration>,
+    /// Then all talk for so long, as fast as it goes, and fall silent: what heat leaves behind.
+    #[arg(long, value_parser = parse_span, value_name = "SPAN")]
+    pub(crate) hot_for: Option<Duration>,
+    /// Come and leave so often: what each wave leaves behind.
+    #[arg(long, default_value = "1", value_parser = parse_positive, value_name = "N")]
+    pub(crate) waves: u64,
+    /// Silence before memory is read: after heat, after a wave, and in front of sparse messages.
+    #[arg(long, default_value = "3s", value_parser = parse_span, value_name = "SPAN")]
+    pub(crate) settle: Duration,
     /// Processes to hold the connections. As many as the limit of file descriptors asks for, if not given.
     #[arg(long, value_parser = parse_positive, value_name = "N")]
     pub(crate) processes: Option<u64>,

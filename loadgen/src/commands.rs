@@ -9,9 +9,9 @@ use std::time::Duration;
 use corewire::protocol::MessageKind;
 
 use crate::args::{Command, Common, EchoArgs, FanoutArgs, IdleArgs, SlowArgs, StormArgs};
-use crate::compare;
+use crate::compare::{self, Choice};
 use crate::conduct::{self, Load, Progress, ScenarioPlan};
-use crate::crowd;
+use crate::crowd::{self, Stages};
 use crate::mix;
 use crate::observe::Observer;
 use crate::payload;
@@ -33,7 +33,9 @@ use crate::units::{show_count, show_ns};
 /// A sentence.
 pub(crate) fn execute(command: Command) -> Result<(), String> {
     match command {
-        Command::Compare { plan, json, html } => compare::run(&plan, json.as_deref(), html.as_deref()),
+        Command::Compare { plan, cases, servers, json, html } => {
+            compare::run(&plan, &Choice { cases, servers }, json.as_deref(), html.as_deref())
+        }
         Command::Run { plan, json, html } => mix::run(&plan, json.as_deref(), html.as_deref()),
         Command::Idle(args) if args.child => crowd::child(&idle_load(&args)?.0),
         scenario => {
@@ -62,18 +64,12 @@ pub(crate) fn run_scenario(
         let (load, arguments) = idle_load(args)?;
         let processes = args.processes.map(|count| usize::try_from(count).unwrap_or(usize::MAX));
         let parts = crowd::divide(load.connections, processes, connections_max(), load.address.ip());
-        return crowd::run(&load, &parts, &arguments, observer, stop);
+        let spin = load.spin && parts.len() == 1;
+        let arguments: Vec<String> = arguments.into_iter().chain(spin.then(|| "--spin".to_owned())).collect();
+        return crowd::run(&load, &parts, &arguments, &stages(args), observer, stop);
     }
     let common = common_of(command).ok_or("this is no scenario")?;
-    let load = match command {
-        Command::Echo(args) => load_of(common, kind_of(args.text), ScenarioPlan::Echo(echo_plan(args)))?,
-        Command::Fanout(args) => fanout_load(args)?,
-        Command::Storm(args) => load_of(common, MessageKind::Binary, ScenarioPlan::Storm(storm_plan(args)))?,
-        Command::Slow(args) => load_of(common, kind_of(args.echo.text), ScenarioPlan::Slow(slow_plan(args)))?,
-        Command::Idle(_) | Command::Run { .. } | Command::Compare { .. } => {
-            return Err("this is no scenario".to_owned());
-        }
-    };
+    let load = load_for(command)?;
     check_connections(load.connections)?;
     let outcome = conduct::conduct(&load, observer, stop, |progress| {
         if !common.quiet {
@@ -84,6 +80,20 @@ pub(crate) fn run_scenario(
         hdr::write(path, &outcome)?;
     }
     Ok(Report::of(&load, &outcome))
+}
+
+/// What a scenario comes to; `idle` is more than one.
+pub(crate) fn load_for(command: &Command) -> Result<Load, String> {
+    let common = common_of(command).ok_or("this is no scenario")?;
+    Ok(match command {
+        Command::Echo(args) => load_of(common, kind_of(args.text), ScenarioPlan::Echo(echo_plan(args)))?,
+        Command::Fanout(args) => fanout_load(args)?,
+        Command::Storm(args) => load_of(common, MessageKind::Binary, ScenarioPlan::Storm(storm_plan(args)))?,
+        Command::Slow(args) => load_of(common, kind_of(args.echo.text), ScenarioPlan::Slow(slow_plan(args)))?,
+        Command::Idle(_) | Command::Run { .. } | Command::Compare { .. } => {
+            return Err("this is no scenario".to_owned());
+        }
+    })
 }
 
 /// What a scenario shares with all others.
@@ -102,6 +112,7 @@ pub(crate) fn common_of(command: &Command) -> Option<&Common> {
 pub(crate) fn server_of(common: &Common) -> Result<(Option<Server>, Option<Observer>), String> {
     let target = Target::parse(&common.url).map_err(|error| error.to_string())?;
     let address = target.resolve(common.i_may_load_this_host).map_err(|error| error.to_string())?;
+    raise_open_files_max();
     let mut server = match &common.spawn {
         Some(command) => Some(Server::start(command, common.server_core)?),
         None => None,
@@ -234,12 +245,27 @@ fn fanout_load(args: &FanoutArgs) -> Result<Load, String> {
     }
 }
 
+fn stages(args: &IdleArgs) -> Stages {
+    Stages {
+        settle: args.settle,
+        sparse_every: args.sparse_every,
+        hot_for: args.hot_for,
+        waves: usize::try_from(args.waves).unwrap_or(usize::MAX),
+    }
+}
+
 /// The whole crowd, and the arguments that start one of its processes.
 fn idle_load(args: &IdleArgs) -> Result<(Load, Vec<String>), String> {
     let common = &args.common;
-    let pings_per_second = args.heartbeat.map(|every| common.connections as f64 / every.as_secs_f64().max(1e-3));
+    let per_second = |every: Duration| common.connections as f64 / every.as_secs_f64().max(1e-3);
+    let pings_per_second = args.heartbeat.map(per_second);
     let held_ping_free = common.measured <= UNREAD_SPAN_MAX;
-    let plan = IdlePlan { pings_per_second, reads: pings_per_second.is_some() || !held_ping_free };
+    let plan = IdlePlan {
+        pings_per_second,
+        sparse_per_second: args.sparse_every.map(per_second),
+        reads: pings_per_second.is_some() || !held_ping_free,
+        talk: Arc::default(),
+    };
     let mut load = load_of(common, MessageKind::Binary, ScenarioPlan::Idle(plan))?;
     load.warm_up = Duration::ZERO;
     load.sources.clone_from(&args.sources);
@@ -258,6 +284,9 @@ fn idle_load(args: &IdleArgs) -> Result<(Load, Vec<String>), String> {
     add("for", milliseconds(common.measured));
     if let Some(heartbeat) = args.heartbeat {
         add("heartbeat", milliseconds(heartbeat));
+    }
+    if let Some(every) = args.sparse_every {
+        add("sparse-every", milliseconds(every));
     }
     if let Some(ramp) = common.ramp {
         let processes = common.connections.div_ceil(connections_max() as u64).max(args.processes.unwrap_or(1));
@@ -331,15 +360,20 @@ pub(crate) fn check_connections(connections: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// How many connections this process may hold; its limit is raised as far as it may be.
+/// How many connections this process may hold, once its limit has been raised.
 fn connections_max() -> usize {
+    raise_open_files_max();
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let most = usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(DESCRIPTORS_KEPT);
+    most.min(payload::ORIGIN_MAX as usize)
+}
+
+/// As far as it may be. What this process starts inherits it.
+pub(crate) fn raise_open_files_max() {
     let limits = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let raised = rustix::process::Rlimit { current: limits.maximum, maximum: limits.maximum };
     // Where that is forbidden, the limit that is read next is the one that holds.
     let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised);
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
-    let most = usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(DESCRIPTORS_KEPT);
-    most.min(payload::ORIGIN_MAX as usize)
 }
 
 /// The cores asked for, or the last one that is allowed.

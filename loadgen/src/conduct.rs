@@ -14,7 +14,7 @@ use crate::payload::Pattern;
 use crate::scenario::Scenario;
 use crate::scenario::echo::{Echo, EchoPlan};
 use crate::scenario::fanout::{Fanout, FanoutPlan, Pace, Place, Publications};
-use crate::scenario::idle::{Idle, IdlePlan};
+use crate::scenario::idle::{self, Idle, IdlePlan};
 use crate::scenario::slow::{Slow, SlowPlan};
 use crate::scenario::storm::{self, Churn, StormPlan};
 use crate::tally::{Interval, Tally, Window};
@@ -327,7 +327,8 @@ impl ScenarioPlan {
     fn message_bytes_max(&self) -> usize {
         let slow_len = if let Self::Slow(plan) = self { plan.slow_len } else { 0 };
         let fanout_len = if let Self::Fanout(plan) = self { plan.len } else { 0 };
-        self.echo().map_or(0, |echo| echo.sizes.max()).max(slow_len).max(fanout_len)
+        let idle_len = if let Self::Idle(_) = self { idle::TALK_BYTES } else { 0 };
+        self.echo().map_or(0, |echo| echo.sizes.max()).max(slow_len).max(fanout_len).max(idle_len)
     }
 
     /// Whether all links are opened before the start.
@@ -356,7 +357,7 @@ impl ScenarioPlan {
         let (first_origin, link_count) = (place.first_link as u32, place.link_count);
         match self {
             Self::Echo(plan) => Box::new(Echo::new(plan, pattern, first_origin, link_count)),
-            Self::Idle(plan) => Box::new(Idle::new(plan, link_count)),
+            Self::Idle(plan) => Box::new(Idle::new(plan, pattern, first_origin, link_count)),
             Self::Fanout(plan) => Box::new(Fanout::new(plan, place, pattern, publications)),
             Self::Storm(StormPlan::Churn { rate_per_second, hold_ns }) => {
                 Box::new(Churn::new(rate_per_second, hold_ns, link_count))

@@ -151,6 +151,63 @@ fn idle_with_heartbeats() {
 }
 
 #[test]
+fn the_idle_talk_fall_silent_leave_and_come_again() {
+    let port = serve(Fault::None);
+    let report = report(&format!(
+        "idle ws://127.0.0.1:{port}/ -c 20 --processes 2 --for 1s --settle 200ms --sparse-every 200ms --hot-for 500ms \
+         --waves 3 --pid {}",
+        std::process::id()
+    ));
+    let memory = &report["memory"];
+    let sparse = memory["sparse"]["messages"].as_u64().unwrap();
+    assert!((80..=120).contains(&sparse), "20 connections, each five times: {sparse}");
+    assert!(memory["sparse"]["cpu_per_message_ns"].as_f64().unwrap() > 0.0);
+    let hot = memory["after_heat"]["messages"].as_u64().unwrap();
+    assert!(hot > 200, "as fast as it goes: {hot}");
+    let waves = memory["waves"].as_array().unwrap();
+    assert_eq!(waves.len(), 3);
+    for wave in waves {
+        assert_eq!(wave["connections"], 20);
+        assert!(wave["hot_messages"].as_u64().unwrap() > 200 && wave["resident_bytes"].as_u64().unwrap() > 0, "{wave}");
+    }
+    assert_eq!(number(&report, "achieved", "opened_connections"), 60);
+    assert!(number(&report, "achieved", "answered_messages") >= sparse + hot);
+    for what in ["lost", "corrupt"] {
+        assert_eq!(number(&report, "problems", &format!("{what}_messages")), 0, "{what}: {report}");
+    }
+    assert_eq!(report["problems"]["errors"], serde_json::json!({}));
+}
+
+#[test]
+fn what_the_idle_hear_is_compared_too() {
+    let report = report(&format!(
+        "idle ws://127.0.0.1:{}/ -c 4 --for 100ms --settle 0s --hot-for 300ms --timeout 1s",
+        serve(Fault::Corrupt(20))
+    ));
+    assert!(number(&report, "problems", "corrupt_messages") > 0, "{report}");
+    assert!(blames(&report, "came back wrong"), "{}", report["verdict"]);
+}
+
+#[test]
+fn a_server_that_cannot_hold_the_crowd_is_told_before() {
+    let port = serve(Fault::None);
+    // A process that has a small limit stands for the server.
+    let mut small = std::process::Command::new("sh").args(["-c", "ulimit -n 64; exec sleep 30"]).spawn().unwrap();
+    let limits = format!("/proc/{}/limits", small.id());
+    let is_small = |text: String| text.lines().any(|line| line.starts_with("Max open files            64 "));
+    let began = std::time::Instant::now();
+    while !is_small(std::fs::read_to_string(&limits).unwrap()) && began.elapsed().as_secs() < 5 {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let output = load(&format!("idle ws://127.0.0.1:{port}/ -c 100 --for 100ms --pid {}", small.id()));
+    small.kill().unwrap();
+    small.wait().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(error.contains("the server may hold 64 files open"), "{error}");
+}
+
+#[test]
 fn a_storm_at_a_rate() {
     let port = serve(Fault::None);
     let report = report(&format!("storm ws://127.0.0.1:{port}/ -c 50 --rate 100 --for 1s --warm-up 200ms"));
@@ -272,6 +329,74 @@ fn a_server_that_does_not_compress_is_told() {
     assert!(number(&report, "wire", "sent_wire_bytes") > number(&report, "wire", "sent_payload_bytes"));
     let remarks = report["verdict"]["remarks"].to_string();
     assert!(remarks.contains("taken on 0 of 2 connections"), "{remarks}");
+}
+
+#[test]
+fn a_comparison_of_two_servers_in_every_kind_of_case() {
+    let corewire = corewire();
+    let folder = std::env::temp_dir().join(format!("corewire-load-compare-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let server = |name: &str| {
+        format!(
+            "[[server]]\nname = '{name}'\ntls = '--tls-cert {{cert}} --tls-key {{key}}'\n\
+             command = '{} {{mode}} --listen 127.0.0.1:{{port}} --log-level error'\n",
+            corewire.display()
+        )
+    };
+    let plan = format!(
+        "rounds = 2\nslice = '200ms'\nwarm_up = '50ms'\nservers_from = 'servers.toml'\n{}\
+         [[case]]\nconnections = 4\nrate = 'third-of-slowest'\n\
+         [[case]]\nscenario = 'fanout'\nconnections = 10\nrate = 100\n\
+         [[case]]\nscenario = 'storm'\nconnections = 4\ntls = 'resumed'\n\
+         [[case]]\nscenario = 'slow'\nconnections = 4\nslow = '25%'\n\
+         [[case]]\nscenario = 'idle'\nconnections = 20\nfor = '100ms'\nsettle = '50ms'\nhot_for = '200ms'\n\
+         sparse_every = '50ms'\nrounds = 1\n",
+        server("one"),
+    );
+    let absent = "[[server]]\nname = 'none'\ncommand = '$COREWIRE_LOAD_NO_SUCH {port}'\noptional = true\n";
+    std::fs::write(folder.join("plan.toml"), plan).unwrap();
+    std::fs::write(folder.join("servers.toml"), server("two") + absent).unwrap();
+    let at = |name: &str| folder.join(name).display().to_string();
+    let output = load(&format!("compare {} --json {} --html {}", at("plan.toml"), at("out.json"), at("out.html")));
+    let (text, words) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{words}");
+    assert!(words.contains("minutes if all servers are there"), "{words}");
+    assert!(text.contains("note: left out: none: the variable COREWIRE_LOAD_NO_SUCH is not set"), "{text}");
+    let result: Value = serde_json::from_str(&std::fs::read_to_string(at("out.json")).unwrap()).unwrap();
+    let mains = [
+        ("echo", "server_cpu_per_message_ns"),
+        ("fanout", "server_cpu_per_delivery_ns"),
+        ("storm", "server_cpu_per_handshake_ns"),
+        ("slow", "server_cpu_per_message_ns"),
+        ("idle", "user_bytes_per_connection"),
+    ];
+    for (at, (scenario, main)) in mains.into_iter().enumerate() {
+        let case = &result["cases"][at];
+        assert_eq!((&case["scenario"], &case["reference"]), (&scenario.into(), &"one".into()));
+        for (at, name) in ["one", "two"].into_iter().enumerate() {
+            let server = &case["servers"][at];
+            assert_eq!(server["server"], name, "{scenario}");
+            assert!(server["figures"][main]["median"].is_f64(), "{scenario}: {server}");
+            // So few idle connections may cost nothing.
+            assert!(server["ratios"][main]["median"].is_f64() || scenario == "idle", "{scenario}: {server}");
+        }
+    }
+    let (echo, fanout, storm, idle) =
+        (&result["cases"][0], &result["cases"][1], &result["cases"][2], &result["cases"][4]);
+    let rate = echo["rate_per_second"].as_f64().unwrap();
+    let achieved = echo["servers"][1]["figures"]["messages_per_second"]["median"].as_f64().unwrap();
+    assert!((achieved / rate - 1.0).abs() < 0.1, "{achieved} of {rate} per second");
+    assert_eq!(fanout["servers"][0]["figures"]["complete_share"]["low"], 1.0);
+    assert!(storm["servers"][0]["figures"]["resumed_share"]["median"].as_f64().unwrap() > 0.5);
+    assert_eq!(storm["servers"][0]["figures"]["failed_share"]["high"], 0.0);
+    for key in ["sparse_cpu_per_message_ns", "after_heat_user_bytes_per_connection"] {
+        assert!(idle["servers"][1]["figures"][key]["median"].is_f64(), "{key}: {idle}");
+    }
+    assert_eq!(result["slices"].as_array().unwrap().len(), 4 * 2 * 2 + 2);
+    let page = std::fs::read_to_string(at("out.html")).unwrap();
+    assert_eq!(page.matches("<table>").count(), 5);
+    assert!(!page.contains("NaN") && !page.contains("http"), "a page that needs nothing else");
+    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 #[test]

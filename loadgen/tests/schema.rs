@@ -13,6 +13,11 @@ fn every_scenario_keeps_to_the_schema() {
         format!("echo ws://127.0.0.1:{echo}/ -c 4 --for 2s --warm-up 100ms --pid {}", std::process::id()),
         format!("echo ws://127.0.0.1:{faulty}/ -c 4 --for 300ms --warm-up 100ms --rate 100 --timeout 200ms"),
         format!("idle ws://127.0.0.1:{echo}/ -c 4 --for 300ms --pid {}", std::process::id()),
+        format!(
+            "idle ws://127.0.0.1:{echo}/ -c 4 --for 300ms --settle 100ms --sparse-every 100ms --hot-for 200ms --waves 2 \
+             --pid {}",
+            std::process::id()
+        ),
         format!("fanout ws://127.0.0.1:{broadcast}/ -c 4 --for 300ms --warm-up 100ms"),
         format!("storm ws://127.0.0.1:{echo}/ -c 4 --for 300ms --warm-up 100ms"),
         format!("storm ws://127.0.0.1:{echo}/ -c 4 --for 500ms --warm-up 100ms --drop 50%"),

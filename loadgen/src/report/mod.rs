@@ -2,6 +2,7 @@
 
 pub(crate) mod hdr;
 pub(crate) mod html;
+pub(crate) mod memory;
 mod text;
 mod verdict;
 
@@ -15,6 +16,7 @@ use crate::observe::Observed;
 use crate::tally::Counts;
 use crate::target::Scheme;
 
+use memory::MemoryReport;
 pub(crate) use verdict::Verdict;
 
 /// The result of one run. Every quantity carries its unit in its name.
@@ -163,22 +165,6 @@ pub(crate) struct ServerReport {
     pub(crate) saturated: bool,
     pub(crate) pss_bytes: Option<u64>,
     pub(crate) rss_bytes: Option<u64>,
-}
-
-/// What the server's connections cost, from what `/proc` said before and after.
-#[derive(Debug, Serialize)]
-pub(crate) struct MemoryReport {
-    pub(crate) connections: u64,
-    pub(crate) processes: usize,
-    /// The server's proportional set size.
-    pub(crate) user_bytes_per_connection: f64,
-    /// Kernel objects of the whole machine, both ends of each connection and this tool's operations included.
-    pub(crate) kernel_slab_bytes_per_connection: f64,
-    /// Bytes in socket buffers, both ends.
-    pub(crate) kernel_socket_bytes_per_connection: f64,
-    pub(crate) before_pss_bytes: u64,
-    pub(crate) after_pss_bytes: u64,
-    pub(crate) opening_s: f64,
 }
 
 /// About this tool itself.

@@ -123,18 +123,10 @@ impl Report {
             let (resumed, opened) = (self.achieved.resumed_tls_sessions, self.achieved.opened_connections);
             writeln!(f, "\ntls        {resumed} of {opened} sessions were resumed")?;
         }
-        let Some(memory) = &self.memory else { return Ok(()) };
-        writeln!(
-            f,
-            "\nmemory     per connection: {:.0} B user (PSS), {:.0} B kernel objects, {:.0} B socket buffers\n           \
-             {} connections from {} process(es), opened in {:.1} s; the kernel's part counts both ends",
-            memory.user_bytes_per_connection,
-            memory.kernel_slab_bytes_per_connection,
-            memory.kernel_socket_bytes_per_connection,
-            show_count(memory.connections),
-            memory.processes,
-            memory.opening_s,
-        )
+        match &self.memory {
+            Some(memory) => write!(f, "\n{memory}"),
+            None => Ok(()),
+        }
     }
 
     fn server_lines(&self, f: &mut Formatter<'_>) -> fmt::Result {
