@@ -278,7 +278,8 @@ impl Run<'_> {
                 opened,
             ),
             kernel_beyond_sockets_bytes_per_connection: caches.as_ref().map(|caches| {
-                let beyond = caches.iter().filter(|cache| !SOCKET_CACHES.contains(&cache.name.as_str()));
+                let beyond =
+                    caches.iter().filter(|cache| BEYOND_SOCKETS.iter().any(|start| cache.name.starts_with(start)));
                 beyond.map(|cache| cache.bytes_per_connection).sum()
             }),
             kernel_caches: caches.map(|caches| {
@@ -334,19 +335,9 @@ const WARM_UP_CONNECTIONS: usize = 200;
 const REST: Duration = Duration::from_millis(500);
 /// What a server holds open beside connections, at least: listener, ring or epoll set, standard streams.
 const SERVER_DESCRIPTORS_KEPT: u64 = 8;
-/// Caches of what every socket is made of, whoever opens it.
-const SOCKET_CACHES: [&str; 10] = [
-    "TCP",
-    "TCPv6",
-    "sock_inode_cache",
-    "dentry",
-    "filp",
-    "request_sock_TCP",
-    "request_sock_TCPv6",
-    "tw_sock_TCP",
-    "tw_sock_TCPv6",
-    "lsm_inode_cache",
-];
+/// Beginnings of the names of caches that servers fill beside their sockets: epoll, io_uring, and what has no cache of its
+/// own. All others are the sockets', or whoever's else on the machine.
+const BEYOND_SOCKETS: [&str; 4] = ["eventpoll_", "ep_head", "io_", "kmalloc-"];
 /// Below this, a cache has changed by itself.
 const CACHE_BYTES_TOLD_MIN: f64 = 4.0;
 

@@ -227,10 +227,11 @@ impl Spread {
     }
 }
 
-/// A server's figure in all rounds of a case.
+/// A server's figure in all rounds of a case; nothing if a round lacks it: a percentile that only the slices with many
+/// messages have is not that of all.
 pub(super) fn values(slices: &[Slice], case: &str, server: &str, key: &str) -> Vec<f64> {
     let mine = slices.iter().filter(|slice| slice.case == case && slice.server == server);
-    mine.filter_map(|slice| slice.figures.get(key).copied()).collect()
+    mine.map(|slice| slice.figures.get(key).copied()).collect::<Option<_>>().unwrap_or_default()
 }
 
 /// A server's figure by the reference's of the same round, in all rounds of a case.
@@ -325,6 +326,9 @@ mod tests {
         assert_eq!(ratios(&slices, "x", "a", "a", "k"), [1.0, 1.0]);
         assert!(ratios(&slices, "x", "b", "a", "unknown").is_empty());
         assert_eq!(values(&slices, "x", "b", "k"), [5.0, 30.0, 1.0]);
+        let mut slices = slices.to_vec();
+        slices[1].figures.clear();
+        assert!(values(&slices, "x", "b", "k").is_empty(), "one round lacks it");
     }
 
     #[test]

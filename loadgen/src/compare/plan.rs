@@ -581,6 +581,17 @@ mod tests {
         assert_eq!(RelativeRate::HalfOfSlowest.of(87_462.0), 43_000.0);
     }
 
+    #[test]
+    fn the_plan_that_the_readme_shows_is_good() {
+        let readme = include_str!("../../README.md");
+        let plan = readme.split("```toml\n").find(|block| block.contains("servers_from")).unwrap();
+        let plan = plan.split("```").next().unwrap();
+        let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/plans"));
+        let plan = ComparePlan::parse(plan, folder).unwrap();
+        assert_eq!(plan.cases.len(), 4);
+        assert!(plan.servers.len() > 3, "with those of the file");
+    }
+
     /// The plans that come with this tool, and the minutes that they say.
     #[test]
     fn published_plans_are_good_and_say_how_long_they_take() {

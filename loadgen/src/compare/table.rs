@@ -26,7 +26,7 @@ pub(super) fn table(comparison: &Comparison) -> String {
 fn of_case(out: &mut String, comparison: &Comparison, case: &CasePlan) {
     let figures: Vec<&Figure> = told(comparison, case);
     let Some((main, others)) = figures.split_first() else { return };
-    let width = |figure: &Figure| if figure.is_compared { 17 } else { figure.title.len().max(9) + 3 };
+    let width = |figure: &Figure| if figure.is_compared { 20 } else { figure.title.len().max(9) + 3 };
     let _ = write!(
         out,
         "\n{}\n  {:<20}{:>26}{:>14}",

@@ -17,7 +17,7 @@ pub(crate) struct MemoryReport {
     pub(crate) kernel_slab_bytes_per_connection: f64,
     /// Bytes in socket buffers, both ends.
     pub(crate) kernel_socket_bytes_per_connection: f64,
-    /// Kernel objects that are no part of a socket itself; `null` where `/proc/slabinfo` may not be read.
+    /// Kernel objects of epoll, of io_uring and of `kmalloc`; `null` where `/proc/slabinfo` may not be read.
     pub(crate) kernel_beyond_sockets_bytes_per_connection: Option<f64>,
     /// The same by cache, the largest first; small ones are left out.
     pub(crate) kernel_caches: Option<Vec<CacheReport>>,
@@ -125,7 +125,11 @@ impl MemoryReport {
         };
         let told: Vec<String> =
             caches.iter().map(|cache| format!("{} {:.0}", cache.name, cache.bytes_per_connection)).collect();
-        writeln!(f, "           of the kernel's, {beyond:.0} B are beyond the sockets; by cache: {}", told.join(", "))
+        writeln!(
+            f,
+            "           of the kernel's, {beyond:.0} B are beyond the sockets (epoll, io_uring, kmalloc); by cache: {}",
+            told.join(", ")
+        )
     }
 
     fn wave_lines(&self, f: &mut Formatter<'_>) -> fmt::Result {

@@ -28,6 +28,7 @@ impl Report {
             (Some(rate), None) => format!("open loop, {rate} messages/s"),
             (Some(rate), Some(inflight)) => format!("open loop, {rate} messages/s, at most {inflight} under way each"),
             (None, Some(inflight)) => format!("closed loop, {inflight} under way each"),
+            (None, None) if self.scenario == "idle" => "silent".to_owned(),
             (None, None) => "as fast as it goes".to_owned(),
         };
         writeln!(f, "{} {}", self.scenario, self.url)?;
