@@ -363,6 +363,10 @@ fn a_comparison_of_two_servers_in_every_kind_of_case() {
     assert!(words.contains("minutes if all servers are there"), "{words}");
     assert!(text.contains("note: left out: none: the variable COREWIRE_LOAD_NO_SUCH is not set"), "{text}");
     let result: Value = serde_json::from_str(&std::fs::read_to_string(at("out.json")).unwrap()).unwrap();
+    let schema: Value = serde_json::from_str(include_str!("../comparison.schema.json")).unwrap();
+    let mut complaints = Vec::new();
+    support::schema::check(&result, &schema, "comparison", &mut complaints);
+    assert!(complaints.is_empty(), "{complaints:#?}");
     let mains = [
         ("echo", "server_cpu_per_message_ns"),
         ("fanout", "server_cpu_per_delivery_ns"),

@@ -520,7 +520,7 @@ mod tests {
         assert_eq!(idle.rounds, 1);
         assert_eq!((third.reference.as_str(), third.rate), ("a", Some(RelativeRate::ThirdOfSlowest)));
         let Command::Fanout(args) = fanout.command("ws://127.0.0.1:7/", true, &[1], None).unwrap() else { panic!() };
-        assert_eq!((args.publishers, args.rate, args.common.url.as_str()), (2, 20.0, "ws://127.0.0.1:7/"));
+        assert_eq!((args.publishers, args.rate, args.common.url.as_str()), (2, Some(20.0), "ws://127.0.0.1:7/"));
         let Command::Echo(args) = third.command(NOWHERE, false, &[], Some(3100.0)).unwrap() else { panic!() };
         assert_eq!((args.rate, args.common.connections), (Some(3100.0), 32));
     }

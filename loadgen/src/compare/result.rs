@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::Comparison;
 use super::figures::{Slice, Spread, ratios, values};
 use super::plan::CasePlan;
-use super::table::{cell, told};
+use super::table::{cell, doubt, told};
 use crate::report::{Curve, html};
 
 #[derive(Serialize)]
@@ -91,7 +91,8 @@ fn case_text<'a>(comparison: &Comparison, case: &'a CasePlan) -> CaseText<'a> {
 /// As a page.
 pub(super) fn page(comparison: &Comparison) -> String {
     let cases: Vec<_> = comparison.cases.iter().map(|case| case_for_page(comparison, case)).collect();
-    html::comparison(&comparison.how, &comparison.notes, &cases)
+    let notes: Vec<String> = comparison.notes.iter().cloned().chain([doubt(comparison)]).collect();
+    html::comparison(&comparison.how, &notes, &cases)
 }
 
 fn case_for_page(comparison: &Comparison, case: &CasePlan) -> html::ComparedCase {

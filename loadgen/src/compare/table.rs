@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::Comparison;
-use super::figures::{Figure, Spread, ratios, values};
+use super::figures::{Figure, Slice, Spread, ratios, values};
 use super::plan::CasePlan;
 
 /// All of it.
@@ -78,18 +78,22 @@ pub(super) fn cell(comparison: &Comparison, case: &CasePlan, server: &str, figur
     }
 }
 
-/// What speaks against some of the slices, each kind once.
-fn complaints(out: &mut String, comparison: &Comparison) {
-    let slices = &comparison.slices;
-    let doubtful: Vec<_> = slices.iter().filter(|slice| !slice.reasons.is_empty()).collect();
-    if doubtful.is_empty() {
-        let _ = writeln!(out, "\nno slice is in doubt");
-        return;
+/// How many slices something speaks against, in a sentence.
+pub(super) fn doubt(comparison: &Comparison) -> String {
+    let doubtful = comparison.slices.iter().filter(|slice| !slice.reasons.is_empty()).count();
+    match doubtful {
+        0 => "no slice is in doubt".to_owned(),
+        count => format!("{count} of {} slices are in doubt", comparison.slices.len()),
     }
-    let _ = writeln!(out, "\n{} of {} slices are in doubt, for example:", doubtful.len(), slices.len());
-    for slice in doubtful.iter().take(COMPLAINTS_MAX) {
-        let _ =
-            writeln!(out, "  {} × {}, round {}: {}", slice.server, slice.case, slice.round, slice.reasons.join("; "));
+}
+
+/// What speaks against some of the slices.
+fn complaints(out: &mut String, comparison: &Comparison) {
+    let _ = writeln!(out, "\n{}", doubt(comparison));
+    let doubtful = comparison.slices.iter().filter(|slice| !slice.reasons.is_empty());
+    for slice in doubtful.take(COMPLAINTS_MAX) {
+        let Slice { server, case, round, reasons, .. } = slice;
+        let _ = writeln!(out, "  for example {server} × {case}, round {round}: {}", reasons.join("; "));
     }
 }
 

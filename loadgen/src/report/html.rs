@@ -275,22 +275,23 @@ fn frame(title: &str, axes: &Axes<'_>, lines: Vec<(&str, Vec<(f64, f64)>)>) -> S
 fn bars(servers: &[ComparedServer]) -> String {
     let highest = servers.iter().map(|server| server.ratio[2]).fold(1.0, f64::max) * 1.15;
     let height = 44.0 * servers.len() as f64 + 10.0;
-    let place = |ratio: f64| 200.0 + ratio / highest * (WIDTH - 320.0);
+    let place = |ratio: f64| BARS_LEFT + ratio / highest * (WIDTH - BARS_LEFT - 120.0);
     let mut out = format!("<figure><svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"ratios\">");
     for (number, server) in servers.iter().enumerate() {
         let y = 44.0 * number as f64 + 8.0;
         let [low, median, high] = server.ratio;
         let _ = write!(
             out,
-            "<text class=\"y\" x=\"190\" y=\"{ty}\">{name}</text>\
-             <rect class=\"c{colour}\" x=\"200\" y=\"{y}\" width=\"{width:.1}\" height=\"28\"/>\
+            "<text class=\"y\" x=\"{tx0}\" y=\"{ty}\">{name}</text>\
+             <rect class=\"c{colour}\" x=\"{BARS_LEFT}\" y=\"{y}\" width=\"{width:.1}\" height=\"28\"/>\
              <line class=\"range\" x1=\"{x1:.1}\" x2=\"{x2:.1}\" y1=\"{my}\" y2=\"{my}\"/>\
              <text x=\"{tx:.1}\" y=\"{ty}\">{median:.2}</text>",
             ty = y + 20.0,
             my = y + 14.0,
             name = escape(&server.name),
             colour = number % COLOURS,
-            width = place(median) - 200.0,
+            tx0 = BARS_LEFT - 10.0,
+            width = place(median) - BARS_LEFT,
             x1 = place(low),
             x2 = place(high),
             tx = place(high) + 10.0,
@@ -317,6 +318,8 @@ const WIDTH: f64 = 900.0;
 const HEIGHT: f64 = 360.0;
 const LEFT: f64 = 140.0;
 const RIGHT: f64 = 40.0;
+/// Where bars begin: names stand before it, on a phone in large letters.
+const BARS_LEFT: f64 = 270.0;
 const TOP: f64 = 20.0;
 const BOTTOM: f64 = 44.0;
 /// Colours in the style sheet.
