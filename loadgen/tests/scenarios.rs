@@ -413,7 +413,7 @@ fn every_scenario_against_corewire() {
         ("broadcast", "fanout", "-c 50 --rate 100 --for 1s --warm-up 200ms"),
         ("broadcast", "fanout", "-c 50 --inflight 8 --publishers 8 --for 1s --warm-up 200ms"),
         ("broadcast", "fanout", "-c 50 --rate 80 --burst 8 --compress --size 1k --for 1s --warm-up 200ms"),
-        ("echo", "storm", "-c 20 --rate 200 --for 1s --warm-up 200ms"),
+        ("echo", "storm", "-c 100 --rate 200 --for 1s --warm-up 200ms"),
         ("echo", "storm", "-c 50 --drop 20% --for 1s --warm-up 200ms"),
         ("echo", "slow", "-c 20 --rate 500 --for 1s --warm-up 200ms"),
     ];
