@@ -45,6 +45,12 @@ pub(crate) enum Command {
     Compare {
         /// The plan, in TOML.
         plan: PathBuf,
+        /// Only these cases of the plan, counted from 1.
+        #[arg(long = "case", value_delimiter = ',', value_name = "N")]
+        cases: Vec<usize>,
+        /// Only these servers of the plan.
+        #[arg(long = "server", value_delimiter = ',', value_name = "NAME")]
+        servers: Vec<String>,
         /// Write all rounds to this file, as JSON.
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
@@ -68,6 +74,9 @@ pub(crate) struct Common {
     /// How long to run before measuring.
     #[arg(long, default_value = "2s", value_parser = parse_span, value_name = "SPAN")]
     pub(crate) warm_up: Duration,
+    /// How long to go on after measuring: connections do not leave while others are still measured.
+    #[arg(long, default_value = "0s", value_parser = parse_span, value_name = "SPAN")]
+    pub(crate) cool_down: Duration,
     /// Longest wait for a connection, and for an answer before it counts as lost.
     #[arg(long, default_value = "5s", value_parser = parse_span, value_name = "SPAN")]
     pub(crate) timeout: Duration,
@@ -95,6 +104,9 @@ pub(crate) struct Common {
     /// Subprotocol to offer. May be repeated.
     #[arg(long = "subprotocol", value_name = "NAME")]
     pub(crate) subprotocols: Vec<String>,
+    /// Offer permessage-deflate. Messages are then made of words, which shrink, instead of random bytes.
+    #[arg(long)]
+    pub(crate) compress: bool,
     /// Authorities to trust for wss://, in PEM. Without it, any certificate is accepted.
     #[arg(long, value_name = "FILE")]
     pub(crate) tls_roots: Option<PathBuf>,
@@ -154,6 +166,18 @@ pub(crate) struct IdleArgs {
     /// Ping each connection this often.
     #[arg(long, value_parser = parse_span, value_name = "SPAN")]
     pub(crate) heartbeat: Option<Duration>,
+    /// While they are held, each says something this often: what such a message costs the server.
+    #[arg(long, value_parser = parse_span, conflicts_with = "heartbeat", value_name = "SPAN")]
+    pub(crate) sparse_every: Option<Duration>,
+    /// Then all talk for so long, as fast as it goes, and fall silent: what heat leaves behind.
+    #[arg(long, value_parser = parse_span, value_name = "SPAN")]
+    pub(crate) hot_for: Option<Duration>,
+    /// Come and leave so often: what each wave leaves behind.
+    #[arg(long, default_value = "1", value_parser = parse_positive, value_name = "N")]
+    pub(crate) waves: u64,
+    /// Silence before memory is read: after heat, after a wave, and in front of sparse messages.
+    #[arg(long, default_value = "3s", value_parser = parse_span, value_name = "SPAN")]
+    pub(crate) settle: Duration,
     /// Processes to hold the connections. As many as the limit of file descriptors asks for, if not given.
     #[arg(long, value_parser = parse_positive, value_name = "N")]
     pub(crate) processes: Option<u64>,
@@ -182,9 +206,15 @@ pub(crate) struct FanoutArgs {
     /// Topics; each subscriber has one. More than one needs --subscribe and --publish.
     #[arg(long, default_value = "1", value_parser = parse_positive, value_name = "T")]
     pub(crate) topics: u64,
-    /// Publications per second, all publishers together.
-    #[arg(long, short, default_value = "10", value_parser = parse_rate, value_name = "PER_SECOND")]
-    pub(crate) rate: f64,
+    /// Publications per second, all publishers together: open loop. Default: 10.
+    #[arg(long, short, value_parser = parse_rate, value_name = "PER_SECOND")]
+    pub(crate) rate: Option<f64>,
+    /// Publications that leave at once, at the same --rate.
+    #[arg(long, default_value = "1", value_parser = parse_positive, value_name = "B")]
+    pub(crate) burst: u64,
+    /// Publications under way: each is followed by another when all subscribers have it. Closed loop.
+    #[arg(long, short, value_parser = parse_positive, value_name = "K", conflicts_with_all = ["rate", "burst"])]
+    pub(crate) inflight: Option<u64>,
     /// Message that subscribes, with {topic} in it. Without it, the server must send everything to everybody.
     #[arg(long, value_name = "TEMPLATE")]
     pub(crate) subscribe: Option<String>,

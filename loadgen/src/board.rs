@@ -27,8 +27,25 @@ pub(crate) struct Timetable {
     pub(crate) start_ns: u64,
     /// What is measured.
     pub(crate) window: Window,
+    /// The last message: behind what is measured goes the cool-down.
+    pub(crate) stop_ns: u64,
     /// Answers are not waited for any longer.
     pub(crate) drained_by_ns: u64,
+}
+
+impl Timetable {
+    /// The next moment at which something ends or begins, once `marks` edges of the window have been marked.
+    pub(crate) fn edge_ns(&self, marks: usize) -> u64 {
+        [self.window.from_ns, self.window.until_ns].get(marks).copied().unwrap_or(self.stop_ns)
+    }
+
+    /// Ends what has not come to its end by `now_ns`.
+    pub(crate) fn end_at(&mut self, now_ns: u64) {
+        let stop_ns = self.stop_ns.min(now_ns.max(self.window.from_ns));
+        self.drained_by_ns -= self.stop_ns - stop_ns;
+        self.stop_ns = stop_ns;
+        self.window.until_ns = self.window.until_ns.min(stop_ns);
+    }
 }
 
 impl Board {

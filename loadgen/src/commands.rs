@@ -9,20 +9,20 @@ use std::time::Duration;
 use corewire::protocol::MessageKind;
 
 use crate::args::{Command, Common, EchoArgs, FanoutArgs, IdleArgs, SlowArgs, StormArgs};
-use crate::compare;
+use crate::compare::{self, Choice};
 use crate::conduct::{self, Load, Progress, ScenarioPlan};
-use crate::crowd;
+use crate::crowd::{self, Stages};
 use crate::mix;
 use crate::observe::Observer;
 use crate::payload;
 use crate::report::{Report, hdr, html};
 use crate::scenario::echo::EchoPlan;
-use crate::scenario::fanout::FanoutPlan;
+use crate::scenario::fanout::{FanoutPlan, Pace};
 use crate::scenario::idle::IdlePlan;
 use crate::scenario::slow::SlowPlan;
 use crate::scenario::storm::StormPlan;
 use crate::spawn::Server;
-use crate::target::Target;
+use crate::target::{Scheme, Target};
 use crate::template::Template;
 use crate::units::{show_count, show_ns};
 
@@ -33,7 +33,9 @@ use crate::units::{show_count, show_ns};
 /// A sentence.
 pub(crate) fn execute(command: Command) -> Result<(), String> {
     match command {
-        Command::Compare { plan, json, html } => compare::run(&plan, json.as_deref(), html.as_deref()),
+        Command::Compare { plan, cases, servers, json, html } => {
+            compare::run(&plan, &Choice { cases, servers }, json.as_deref(), html.as_deref())
+        }
         Command::Run { plan, json, html } => mix::run(&plan, json.as_deref(), html.as_deref()),
         Command::Idle(args) if args.child => crowd::child(&idle_load(&args)?.0),
         scenario => {
@@ -62,18 +64,12 @@ pub(crate) fn run_scenario(
         let (load, arguments) = idle_load(args)?;
         let processes = args.processes.map(|count| usize::try_from(count).unwrap_or(usize::MAX));
         let parts = crowd::divide(load.connections, processes, connections_max(), load.address.ip());
-        return crowd::run(&load, &parts, &arguments, observer, stop);
+        let spin = load.spin && parts.len() == 1;
+        let arguments: Vec<String> = arguments.into_iter().chain(spin.then(|| "--spin".to_owned())).collect();
+        return crowd::run(&load, &parts, &arguments, &stages(args), observer, stop);
     }
     let common = common_of(command).ok_or("this is no scenario")?;
-    let load = match command {
-        Command::Echo(args) => load_of(common, kind_of(args.text), ScenarioPlan::Echo(echo_plan(args)))?,
-        Command::Fanout(args) => fanout_load(args)?,
-        Command::Storm(args) => load_of(common, MessageKind::Binary, ScenarioPlan::Storm(storm_plan(args)))?,
-        Command::Slow(args) => load_of(common, kind_of(args.echo.text), ScenarioPlan::Slow(slow_plan(args)))?,
-        Command::Idle(_) | Command::Run { .. } | Command::Compare { .. } => {
-            return Err("this is no scenario".to_owned());
-        }
-    };
+    let load = load_for(command)?;
     check_connections(load.connections)?;
     let outcome = conduct::conduct(&load, observer, stop, |progress| {
         if !common.quiet {
@@ -84,6 +80,20 @@ pub(crate) fn run_scenario(
         hdr::write(path, &outcome)?;
     }
     Ok(Report::of(&load, &outcome))
+}
+
+/// What a scenario comes to; `idle` is more than one.
+pub(crate) fn load_for(command: &Command) -> Result<Load, String> {
+    let common = common_of(command).ok_or("this is no scenario")?;
+    Ok(match command {
+        Command::Echo(args) => load_of(common, kind_of(args.text), ScenarioPlan::Echo(echo_plan(args)))?,
+        Command::Fanout(args) => fanout_load(args)?,
+        Command::Storm(args) => load_of(common, MessageKind::Binary, ScenarioPlan::Storm(storm_plan(args)))?,
+        Command::Slow(args) => load_of(common, kind_of(args.echo.text), ScenarioPlan::Slow(slow_plan(args)))?,
+        Command::Idle(_) | Command::Run { .. } | Command::Compare { .. } => {
+            return Err("this is no scenario".to_owned());
+        }
+    })
 }
 
 /// What a scenario shares with all others.
@@ -102,6 +112,7 @@ pub(crate) fn common_of(command: &Command) -> Option<&Common> {
 pub(crate) fn server_of(common: &Common) -> Result<(Option<Server>, Option<Observer>), String> {
     let target = Target::parse(&common.url).map_err(|error| error.to_string())?;
     let address = target.resolve(common.i_may_load_this_host).map_err(|error| error.to_string())?;
+    raise_open_files_max();
     let mut server = match &common.spawn {
         Some(command) => Some(Server::start(command, common.server_core)?),
         None => None,
@@ -197,29 +208,64 @@ fn fanout_load(args: &FanoutArgs) -> Result<Load, String> {
     if args.topics > args.common.connections {
         return Err(format!("{} topics are more than there are subscribers", args.topics));
     }
+    if args.publishers > 1 && args.size < payload::STAMP_LEN {
+        return Err(format!("several publishers need messages of {} bytes, to be told apart", payload::STAMP_LEN));
+    }
     let publishers = usize::try_from(args.publishers).unwrap_or(usize::MAX);
+    let pairs = args.publishers.saturating_mul(args.common.connections.max(args.topics));
+    if pairs > PAIRS_MAX {
+        return Err(format!("{publishers} publishers are too many for so many subscribers: {PAIRS_MAX} pairs at most"));
+    }
+    let pace = match args.inflight {
+        Some(inflight) => Pace::Closed { inflight: usize::try_from(inflight).unwrap_or(usize::MAX) },
+        None => Pace::Open { rate_per_second: args.rate.unwrap_or(FANOUT_RATE), burst: args.burst },
+    };
     let plan = FanoutPlan {
         len: args.size,
         publishers,
         topics: usize::try_from(args.topics).unwrap_or(usize::MAX),
-        rate_per_second: args.rate,
+        pace,
+        timeout_ns: args.common.timeout.as_nanos() as u64,
         subscribe,
         publish,
     };
     let mut load = load_of(&args.common, kind_of(args.text), ScenarioPlan::Fanout(plan))?;
     load.connections = load.connections.saturating_add(publishers);
-    if publishers > load.connections / load.cores.len().max(1) {
-        return Err("all publishers belong to the first worker, which has fewer connections than that".to_owned());
+    match pace {
+        Pace::Closed { .. } if publishers < load.cores.len() => {
+            Err(format!("{} cores need as many --publishers, one each, with --inflight", load.cores.len()))
+        }
+        Pace::Closed { inflight } if inflight > INFLIGHT_MAX => {
+            Err(format!("{inflight} publications under way are too many: {INFLIGHT_MAX} at most"))
+        }
+        Pace::Open { rate_per_second, burst } if rate_per_second / (burst as f64) < 0.001 => {
+            Err(format!("a --burst of {burst} at {rate_per_second} per second leaves hardly ever"))
+        }
+        Pace::Closed { .. } | Pace::Open { .. } => Ok(load),
     }
-    Ok(load)
+}
+
+fn stages(args: &IdleArgs) -> Stages {
+    Stages {
+        settle: args.settle,
+        sparse_every: args.sparse_every,
+        hot_for: args.hot_for,
+        waves: usize::try_from(args.waves).unwrap_or(usize::MAX),
+    }
 }
 
 /// The whole crowd, and the arguments that start one of its processes.
 fn idle_load(args: &IdleArgs) -> Result<(Load, Vec<String>), String> {
     let common = &args.common;
-    let pings_per_second = args.heartbeat.map(|every| common.connections as f64 / every.as_secs_f64().max(1e-3));
+    let per_second = |every: Duration| common.connections as f64 / every.as_secs_f64().max(1e-3);
+    let pings_per_second = args.heartbeat.map(per_second);
     let held_ping_free = common.measured <= UNREAD_SPAN_MAX;
-    let plan = IdlePlan { pings_per_second, reads: pings_per_second.is_some() || !held_ping_free };
+    let plan = IdlePlan {
+        pings_per_second,
+        sparse_per_second: args.sparse_every.map(per_second),
+        reads: pings_per_second.is_some() || !held_ping_free,
+        talk: Arc::default(),
+    };
     let mut load = load_of(common, MessageKind::Binary, ScenarioPlan::Idle(plan))?;
     load.warm_up = Duration::ZERO;
     load.sources.clone_from(&args.sources);
@@ -239,6 +285,9 @@ fn idle_load(args: &IdleArgs) -> Result<(Load, Vec<String>), String> {
     if let Some(heartbeat) = args.heartbeat {
         add("heartbeat", milliseconds(heartbeat));
     }
+    if let Some(every) = args.sparse_every {
+        add("sparse-every", milliseconds(every));
+    }
     if let Some(ramp) = common.ramp {
         let processes = common.connections.div_ceil(connections_max() as u64).max(args.processes.unwrap_or(1));
         add("ramp", Some((ramp / processes).max(1).to_string()));
@@ -252,7 +301,11 @@ fn idle_load(args: &IdleArgs) -> Result<(Load, Vec<String>), String> {
     if let Some(roots) = &common.tls_roots {
         add("tls-roots", Some(roots.display().to_string()));
     }
-    for (name, set) in [("tls-full", common.tls_full), ("i-may-load-this-host", common.i_may_load_this_host)] {
+    for (name, set) in [
+        ("tls-full", common.tls_full),
+        ("compress", common.compress),
+        ("i-may-load-this-host", common.i_may_load_this_host),
+    ] {
         if set {
             add(name, None);
         }
@@ -268,6 +321,9 @@ fn load_of(common: &Common, kind: MessageKind, plan: ScenarioPlan) -> Result<Loa
     let target = Target::parse(&common.url).map_err(|error| error.to_string())?;
     let address = target.resolve(common.i_may_load_this_host).map_err(|error| error.to_string())?;
     let roots = common.tls_roots.as_deref().map(read_file).transpose()?;
+    if common.compress && target.scheme == Scheme::Tcp {
+        return Err("--compress is agreed in the handshake, and tcp:// has none".to_owned());
+    }
     if common.measured.is_zero() {
         return Err("--for must be longer than nothing".to_owned());
     }
@@ -278,12 +334,14 @@ fn load_of(common: &Common, kind: MessageKind, plan: ScenarioPlan) -> Result<Loa
         address,
         headers: common.headers.iter().map(|field| header(field)).collect::<Result<_, _>>()?,
         subprotocols: common.subprotocols.clone(),
+        compress: common.compress,
         connections: usize::try_from(common.connections).unwrap_or(usize::MAX),
         kind,
         cores: choose_cores(&common.cores)?,
         spin: common.spin,
         warm_up: common.warm_up,
         measured: common.measured,
+        cool_down: common.cool_down,
         ramp_per_second: common.ramp.map(|ramp| ramp as f64),
         timeout: common.timeout,
         plan,
@@ -302,15 +360,20 @@ pub(crate) fn check_connections(connections: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// How many connections this process may hold; its limit is raised as far as it may be.
+/// How many connections this process may hold, once its limit has been raised.
 fn connections_max() -> usize {
+    raise_open_files_max();
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let most = usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(DESCRIPTORS_KEPT);
+    most.min(payload::ORIGIN_MAX as usize)
+}
+
+/// As far as it may be. What this process starts inherits it.
+pub(crate) fn raise_open_files_max() {
     let limits = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let raised = rustix::process::Rlimit { current: limits.maximum, maximum: limits.maximum };
     // Where that is forbidden, the limit that is read next is the one that holds.
     let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised);
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
-    let most = usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(DESCRIPTORS_KEPT);
-    most.min(payload::ORIGIN_MAX as usize)
 }
 
 /// The cores asked for, or the last one that is allowed.
@@ -381,6 +444,12 @@ pub(crate) fn write_file(path: &Path, text: &str) -> Result<(), String> {
     std::fs::write(path, text).map_err(|error| format!("{} cannot be written: {error}", path.display()))
 }
 
+/// Publications per second, if nothing else is said.
+const FANOUT_RATE: f64 = 10.0;
+/// Publisher and subscriber: what is remembered of each pair takes 40 bytes.
+const PAIRS_MAX: u64 = 20_000_000;
+/// Publications that are remembered, of one publisher and of all.
+const INFLIGHT_MAX: usize = 1 << 16;
 /// Descriptors that are not connections: the ring, timers, files of `/proc`, standard streams.
 const DESCRIPTORS_KEPT: usize = 64;
 /// A server's first ping may wait this long for its pong: so long, idle connections need not be read.

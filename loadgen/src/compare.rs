@@ -3,54 +3,42 @@
 //! Machines are noisy, so only what was measured within one round is divided by each other: each server's figure by
 //! the reference's of the same case and round. Every other round goes backwards.
 
+mod figures;
 mod plan;
+mod result;
+mod roster;
+mod table;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use serde::Serialize;
-
-use crate::conduct::{self, Load, ScenarioPlan};
+use crate::args::Command;
+use crate::commands;
+use crate::conduct;
 use crate::latency::{self, Latencies};
-use crate::observe::Observer;
-use crate::report::{Curve, Report, html};
-use crate::spawn::{self, Server};
-use crate::target::Target;
-use crate::units::{show_count, show_ns};
+use crate::report::Report;
+use crate::units::show_count;
 
-use plan::{CasePlan, ComparePlan};
+use figures::{Kind, Slice, Spread};
+pub(crate) use plan::Choice;
 
-/// What one server did in one case and one round.
-#[derive(Clone, Debug, Serialize)]
-struct Slice {
-    round: usize,
-    case: String,
-    server: String,
-    messages_per_second: f64,
-    cpu_per_message_ns: f64,
-    server_busiest_thread_share: f64,
-    saturated: bool,
-    generator_per_message_ns: f64,
-    generator_busy_share: f64,
-    response_p50_ns: Option<u64>,
-    response_p99_ns: Option<u64>,
-    lateness_p99_ns: Option<u64>,
-    others_cores: Option<f64>,
-    /// Empty if nothing speaks against it.
-    reasons: Vec<String>,
-}
+use plan::{CasePlan, ComparePlan, RATE_ROUNDS, RelativeRate};
+use roster::{Absent, Certificate, Contestant};
 
-/// A server that has been started, and how it is reached.
-struct Contestant {
-    name: String,
-    target: Target,
-    address: std::net::SocketAddr,
-    observer: Observer,
-    /// Ends with this value.
-    _server: Server,
+/// What came of a plan.
+pub(crate) struct Comparison {
+    /// How it was measured, in a sentence.
+    how: String,
+    /// What the reader must know: who was left out, which rates were chosen.
+    notes: Vec<String>,
+    /// As they were run, with those servers that were there.
+    cases: Vec<CasePlan>,
+    /// Of cases whose rate depends on the slowest, messages per second.
+    rates: BTreeMap<String, f64>,
+    slices: Vec<Slice>,
+    /// Response latencies of all rounds, by case and server.
+    responses: BTreeMap<(String, String), Latencies>,
 }
 
 /// Runs the plan in `path` and prints what came of it.
@@ -58,257 +46,315 @@ struct Contestant {
 /// # Errors
 ///
 /// A sentence.
-pub(crate) fn run(path: &Path, json: Option<&Path>, page: Option<&Path>) -> Result<(), String> {
-    let text =
-        String::from_utf8(crate::commands::read_file(path)?).map_err(|_| format!("{} is no text", path.display()))?;
-    let plan = ComparePlan::parse(&text).map_err(|error| format!("{}: {error}", path.display()))?;
-    let cores = crate::commands::choose_cores(&plan.generator_cores)?;
-    for case in &plan.cases {
-        crate::commands::check_connections(case.connections)?;
+pub(crate) fn run(path: &Path, choice: &Choice, json: Option<&Path>, page: Option<&Path>) -> Result<(), String> {
+    let text = String::from_utf8(commands::read_file(path)?).map_err(|_| format!("{} is no text", path.display()))?;
+    let mut plan = ComparePlan::parse(&text, path.parent().unwrap_or(Path::new(".")))
+        .map_err(|error| format!("{}: {error}", path.display()))?;
+    plan.choose(choice)?;
+    let cores = commands::choose_cores(&plan.generator_cores)?;
+    commands::raise_open_files_max();
+    if !plan.huge_pages {
+        // What this process starts inherits it.
+        rustix::thread::disable_transparent_huge_pages(true)
+            .map_err(|error| format!("huge pages cannot be switched off: {error}"))?;
     }
-    let contestants = plan.servers.iter().map(|server| start(server, &plan)).collect::<Result<Vec<_>, String>>()?;
-    let stop = crate::commands::stop_on_interrupt()?;
-    let mut slices = Vec::new();
-    // Of all rounds, by case and server.
-    let mut responses: BTreeMap<(String, String), Latencies> = BTreeMap::new();
-    // The first round warms caches and allocators up, and is thrown away.
-    for round in 0..=plan.rounds {
-        if stop.load(Ordering::Relaxed) {
-            break;
+    let stop = commands::stop_on_interrupt()?;
+    commands::note(&announce(&plan));
+    let mut referee = Referee::prepare(plan, cores, &stop)?;
+    referee.find_rates()?;
+    referee.rounds()?;
+    let comparison = referee.comparison;
+    commands::print(&table::table(&comparison))?;
+    if let Some(path) = page {
+        commands::write_file(path, &result::page(&comparison))?;
+    }
+    match json {
+        Some(path) => commands::write_file(path, &result::json(&comparison)?),
+        None => Ok(()),
+    }
+}
+
+/// What is about to happen, and how long it takes.
+fn announce(plan: &ComparePlan) -> String {
+    let minutes = plan.estimate().as_secs_f64() / 60.0;
+    let slices: usize = plan.cases.iter().map(|case| case.rounds * case.servers.len()).sum();
+    format!(
+        "{} servers, {} cases, {slices} slices that count: about {minutes:.1} minutes if all servers are there",
+        plan.servers.len(),
+        plan.cases.len(),
+    )
+}
+
+impl Comparison {
+    fn title(&self, case: &CasePlan) -> String {
+        match self.rates.get(&case.name) {
+            Some(rate) => format!("{} ({}/s for all)", case.name, show_count(*rate as u64)),
+            None => case.name.clone(),
         }
-        crate::commands::note(&format!(
-            "round {round} of {}{}",
-            plan.rounds,
-            if round == 0 { " (thrown away)" } else { "" }
-        ));
-        for case in &plan.cases {
-            for contestant in in_order(&contestants, round) {
-                if stop.load(Ordering::Relaxed) {
+    }
+}
+
+/// Has everybody measured.
+struct Referee<'a> {
+    plan: ComparePlan,
+    cores: Vec<usize>,
+    certificate: Option<Certificate>,
+    /// Those that stay for the whole run.
+    contestants: Vec<Contestant>,
+    stop: &'a AtomicBool,
+    comparison: Comparison,
+}
+
+impl<'a> Referee<'a> {
+    /// Starts all servers, and leaves out those that are not to be had and may be missed.
+    fn prepare(plan: ComparePlan, cores: Vec<usize>, stop: &'a AtomicBool) -> Result<Self, String> {
+        let with_tls = plan.cases.iter().any(|case| case.tls.is_some());
+        let certificate = if with_tls { Some(Certificate::get(plan.certificate.as_ref())?) } else { None };
+        let how = format!(
+            "server {}; the generator {} on core(s) {cores:?}{}",
+            plan.server_core.map_or_else(|| "not pinned".to_owned(), |core| format!("on core {core}")),
+            if plan.spin { "spins" } else { "sleeps" },
+            if plan.huge_pages { "" } else { "; huge pages off" },
+        );
+        let comparison = Comparison {
+            how,
+            notes: Vec::new(),
+            cases: plan.cases.clone(),
+            rates: BTreeMap::new(),
+            slices: Vec::new(),
+            responses: BTreeMap::new(),
+        };
+        let mut referee = Self { plan, cores, certificate, contestants: Vec::new(), stop, comparison };
+        referee.start_all()?;
+        Ok(referee)
+    }
+
+    fn start_all(&mut self) -> Result<(), String> {
+        let mut absent: Vec<String> = Vec::new();
+        for case in self.plan.cases.clone() {
+            for name in &case.servers {
+                if absent.contains(name) || self.contestant(name, &case).is_some() {
                     continue;
                 }
-                let (slice, response) = measure(contestant, case, round, &plan, &cores, &stop)?;
-                if round > 0 && !stop.load(Ordering::Relaxed) {
-                    let key = (case.name.clone(), contestant.name.clone());
-                    let sum = responses.entry(key).or_insert_with(latency::empty);
-                    sum.add(&response).map_err(|error| format!("histograms do not fit: {error:?}"))?;
-                    slices.push(slice);
+                match self.start(name, &case) {
+                    // It is started anew for each slice; now it was only seen that it can be.
+                    Ok(contestant) if case.kind == Kind::Idle => drop(contestant),
+                    Ok(contestant) => self.contestants.push(contestant),
+                    Err(Absent::LeftOut(why)) => {
+                        commands::note(&format!("left out: {why}"));
+                        self.comparison.notes.push(format!("left out: {why}"));
+                        absent.push(name.clone());
+                    }
+                    Err(Absent::Failed(reason)) => return Err(reason),
                 }
             }
         }
+        self.leave_out(&absent);
+        if self.comparison.cases.is_empty() { Err("there is no server left to compare".to_owned()) } else { Ok(()) }
     }
-    drop(contestants);
-    crate::commands::print(&table(&plan, &slices))?;
-    if let Some(path) = page {
-        crate::commands::write_file(path, &html::comparison(&cases_for_page(&plan, &slices, &responses)))?;
-    }
-    if let Some(path) = json {
-        let json = serde_json::to_string_pretty(&slices).map_err(|error| format!("no JSON: {error}"))?;
-        crate::commands::write_file(path, &json)?;
-    }
-    Ok(())
-}
 
-fn start(server: &plan::ServerPlan, plan: &ComparePlan) -> Result<Contestant, String> {
-    let port = spawn::free_port()?.to_string();
-    let url = server.url.replace("{port}", &port);
-    let target = Target::parse(&url).map_err(|error| error.to_string())?;
-    let address = target.resolve(false).map_err(|error| error.to_string())?;
-    let mut started = Server::start(&server.command.replace("{port}", &port), plan.server_core)?;
-    started.wait_until_it_listens(address, START_LIMIT)?;
-    let observer = Observer::new(started.pid())?;
-    Ok(Contestant { name: server.name.clone(), target, address, observer, _server: started })
+    fn leave_out(&mut self, absent: &[String]) {
+        let Comparison { cases, notes, .. } = &mut self.comparison;
+        for case in &mut *cases {
+            case.servers.retain(|name| !absent.contains(name));
+            if !case.servers.contains(&case.reference)
+                && let Some(first) = case.servers.first()
+            {
+                notes.push(format!("{}: the reference is {first}, as {} is left out", case.name, case.reference));
+                case.reference.clone_from(first);
+            }
+        }
+        cases.retain(|case| !case.servers.is_empty());
+    }
+
+    fn start(&self, name: &str, case: &CasePlan) -> Result<Contestant, Absent> {
+        let server = self.plan.servers.iter().find(|server| server.name == name);
+        let server = server.ok_or_else(|| Absent::Failed(format!("there is no server `{name}`")))?;
+        let certificate = self.certificate.as_ref().filter(|_| case.tls.is_some());
+        server.start(case.mode, certificate, self.plan.server_core)
+    }
+
+    fn contestant(&self, name: &str, case: &CasePlan) -> Option<&Contestant> {
+        let fits = |contestant: &&Contestant| {
+            contestant.name == name && contestant.mode == case.mode && contestant.tls == case.tls.is_some()
+        };
+        self.contestants.iter().find(fits)
+    }
+
+    /// In a closed loop, for the cases whose rate depends on the slowest.
+    fn find_rates(&mut self) -> Result<(), String> {
+        for case in self.comparison.cases.clone() {
+            let Some(relative) = case.rate else { continue };
+            let mut slices = Vec::new();
+            for round in 1..=RATE_ROUNDS {
+                for name in in_order(&case.servers, round) {
+                    if self.is_stopped() {
+                        return Err("interrupted before anything was measured".to_owned());
+                    }
+                    slices.push(self.measure(name, &case, round, None)?.0);
+                }
+            }
+            let (note, rate) = choose_rate(&case, relative, &slices)?;
+            commands::note(&note);
+            self.comparison.notes.push(note);
+            self.comparison.rates.insert(case.name.clone(), rate);
+        }
+        Ok(())
+    }
+
+    fn rounds(&mut self) -> Result<(), String> {
+        let last = self.comparison.cases.iter().map(|case| case.rounds).max().unwrap_or(0);
+        // The first round warms caches and allocators up, and is thrown away.
+        for round in 0..=last {
+            let thrown_away = if round == 0 { " (thrown away)" } else { "" };
+            commands::note(&format!("round {round} of {last}{thrown_away}"));
+            for case in self.comparison.cases.clone() {
+                if round > case.rounds || (round == 0 && case.kind == Kind::Idle) {
+                    continue;
+                }
+                for name in in_order(&case.servers, round) {
+                    let rate = self.comparison.rates.get(&case.name).copied();
+                    if self.is_stopped() {
+                        return Ok(());
+                    }
+                    let (slice, response) = self.measure(name, &case, round, rate)?;
+                    if round > 0 && !self.is_stopped() {
+                        let key = (case.name.clone(), name.clone());
+                        let sum = self.comparison.responses.entry(key).or_insert_with(latency::empty);
+                        sum.add(&response).map_err(|error| format!("histograms do not fit: {error:?}"))?;
+                        self.comparison.slices.push(slice);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn measure(
+        &self,
+        name: &str,
+        case: &CasePlan,
+        round: usize,
+        rate: Option<f64>,
+    ) -> Result<(Slice, Latencies), String> {
+        let fresh = match case.kind {
+            Kind::Idle => Some(self.start(name, case).map_err(|absent| match absent {
+                Absent::LeftOut(reason) | Absent::Failed(reason) => reason,
+            })?),
+            Kind::Echo | Kind::Slow | Kind::Fanout | Kind::Storm => None,
+        };
+        let contestant = fresh.as_ref().or_else(|| self.contestant(name, case));
+        let contestant = contestant.ok_or_else(|| format!("{name} has not been started"))?;
+        let command = case.command(&contestant.url, self.plan.spin, &self.cores, rate)?;
+        let (report, response) = match case.kind {
+            Kind::Idle => {
+                let report = commands::run_scenario(&command, Some(&contestant.observer), self.stop);
+                report.map(|report| (report, latency::empty()))
+            }
+            Kind::Echo | Kind::Slow | Kind::Fanout | Kind::Storm => self.conduct(&command, contestant),
+        }
+        .map_err(|reason| format!("{name}, {}: {reason}", case.name))?;
+        let arrived = report.achieved.arrived_messages;
+        if arrived == 0 && case.kind != Kind::Idle && !self.is_stopped() {
+            return Err(format!("{name} answered nothing in case {}", case.name));
+        }
+        Ok((Slice::of(case.kind, round, &case.name, name, &report), response))
+    }
+
+    fn conduct(&self, command: &Command, contestant: &Contestant) -> Result<(Report, Latencies), String> {
+        let mut load = commands::load_for(command)?;
+        commands::check_connections(load.connections)?;
+        if matches!(command, Command::Storm(_)) {
+            // Ports rest for a minute after each connection: more addresses have more of them.
+            load.sources = (1..=STORM_SOURCES).map(|last| [127, 2, 0, last].into()).collect();
+        }
+        let outcome = conduct::conduct(&load, Some(&contestant.observer), self.stop, |_| {})?;
+        Ok((Report::of(&load, &outcome), outcome.tally.response))
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
 }
 
 /// Every other round goes backwards, so that nobody always follows the same neighbour.
-fn in_order(contestants: &[Contestant], round: usize) -> Box<dyn Iterator<Item = &Contestant> + '_> {
-    if round.is_multiple_of(2) { Box::new(contestants.iter()) } else { Box::new(contestants.iter().rev()) }
+fn in_order(names: &[String], round: usize) -> Box<dyn Iterator<Item = &String> + '_> {
+    if round.is_multiple_of(2) { Box::new(names.iter()) } else { Box::new(names.iter().rev()) }
 }
 
-fn measure(
-    contestant: &Contestant,
-    case: &CasePlan,
-    round: usize,
-    plan: &ComparePlan,
-    cores: &[usize],
-    stop: &AtomicBool,
-) -> Result<(Slice, Latencies), String> {
-    let load = Load {
-        target: contestant.target.clone(),
-        address: contestant.address,
-        headers: Vec::new(),
-        subprotocols: Vec::new(),
-        tls: conduct::tls_dial(&contestant.target, None, false)?,
-        sources: Vec::new(),
-        connections: case.connections,
-        kind: case.kind,
-        cores: cores.to_vec(),
-        spin: plan.spin,
-        warm_up: plan.warm_up,
-        measured: plan.slice,
-        ramp_per_second: None,
-        timeout: SLICE_TIMEOUT,
-        plan: ScenarioPlan::Echo(case.echo(SLICE_TIMEOUT)),
+/// The rate for everybody, and a sentence about it.
+fn choose_rate(case: &CasePlan, relative: RelativeRate, slices: &[Slice]) -> Result<(String, f64), String> {
+    let median = |name: &String, key: &str| {
+        Spread::of(figures::values(slices, &case.name, name, key)).map(|spread| spread.median)
     };
-    let outcome = conduct::conduct(&load, Some(&contestant.observer), stop, |_| {})
-        .map_err(|reason| format!("{}, {}: {reason}", contestant.name, case.name))?;
-    let report = Report::of(&load, &outcome);
-    let server = report.server.as_ref().ok_or_else(|| format!("{} could not be observed", contestant.name))?;
-    if report.achieved.arrived_messages == 0 && !stop.load(Ordering::Relaxed) {
-        return Err(format!("{} answered nothing in case {}", contestant.name, case.name));
+    let slowest = case
+        .servers
+        .iter()
+        .filter_map(|name| Some((name, median(name, "messages_per_second")?)))
+        .min_by(|(_, one), (_, other)| one.total_cmp(other));
+    let (name, per_second) = slowest.ok_or_else(|| format!("{}: nobody answered", case.name))?;
+    let rate = relative.of(per_second);
+    if rate < RATE_MIN {
+        return Err(format!("{}: {name} answers {per_second:.1} messages/s: too few for a share of it", case.name));
     }
-    let slice = Slice {
-        round,
-        case: case.name.clone(),
-        server: contestant.name.clone(),
-        messages_per_second: report.achieved.arrived_per_second,
-        cpu_per_message_ns: server.cpu_per_message_ns.unwrap_or(f64::NAN),
-        server_busiest_thread_share: server.busiest_thread_share,
-        saturated: server.saturated,
-        generator_per_message_ns: report.generator.cpu_per_message_ns.unwrap_or(f64::NAN),
-        generator_busy_share: report.generator.busiest_worker_share,
-        response_p50_ns: report.response.get("p50"),
-        response_p99_ns: report.response.get("p99"),
-        lateness_p99_ns: report.generator.lateness.get("p99"),
-        others_cores: report.generator.others_cores,
-        reasons: report.verdict.reasons,
+    let busy = median(name, "server_busiest_thread_share").unwrap_or(0.0);
+    let doubt = if busy < crate::report::SATURATED_SHARE {
+        format!(" with {:.0} % of its core, so it was not saturated", busy * 100.0)
+    } else {
+        String::new()
     };
-    Ok((slice, outcome.tally.response))
-}
-
-// ---- what is said ------------------------------------------------------------------------------------------------
-
-fn table(plan: &ComparePlan, slices: &[Slice]) -> String {
-    let mut out = String::new();
-    let rounds = slices.iter().map(|slice| slice.round).max().unwrap_or(0);
-    let _ = writeln!(
-        out,
-        "{rounds} rounds of {:?} per server and case after {:?} of warm-up; the generator {} on core(s) {:?}; \
-         reference: {}\nmedian [lowest to highest]; ratios are of the same round",
-        plan.slice,
-        plan.warm_up,
-        if plan.spin { "spins" } else { "sleeps" },
-        plan.generator_cores,
-        plan.reference,
+    let note = format!(
+        "{}: the slowest is {name}, {} messages/s in the closed loop{doubt}; so {} messages/s for all",
+        case.name,
+        show_count(per_second as u64),
+        show_count(rate as u64),
     );
-    for case in &plan.cases {
-        let _ = writeln!(
-            out,
-            "\n{}\n  {:<20}{:>28}{:>14}{:>13}{:>12}{:>12}{:>10}{:>11}",
-            case.name, "server", "CPU/message, ratio", "CPU/message", "messages/s", "p50", "p99", "busy", "generator"
-        );
-        for server in &plan.servers {
-            row(&mut out, case, &server.name, &plan.reference, slices);
-        }
-    }
-    complaints(&mut out, slices);
-    out
+    Ok((note, rate))
 }
 
-fn row(out: &mut String, case: &CasePlan, server: &str, reference: &str, slices: &[Slice]) {
-    let mine: Vec<&Slice> = slices.iter().filter(|slice| slice.case == case.name && slice.server == server).collect();
-    let ratios = ratios(slices, &case.name, server, reference);
-    let Some(ratio) = Spread::of(ratios) else { return };
-    let median = |value: fn(&Slice) -> f64| {
-        Spread::of(mine.iter().map(|slice| value(slice)).collect()).map_or(f64::NAN, |spread| spread.median)
-    };
-    let percentile = |value: fn(&Slice) -> Option<u64>| {
-        let values: Vec<f64> = mine.iter().filter_map(|slice| value(slice)).map(|ns| ns as f64).collect();
-        Spread::of(values).map_or_else(|| "-".to_owned(), |spread| show_ns(spread.median as u64))
-    };
-    let _ = writeln!(
-        out,
-        "  {server:<20}{:>28}{:>14}{:>13}{:>12}{:>12}{:>9.0}%{:>11}",
-        format!("{:.2} [{:.2} to {:.2}]", ratio.median, ratio.low, ratio.high),
-        show_ns(median(|slice| slice.cpu_per_message_ns) as u64),
-        show_count(median(|slice| slice.messages_per_second) as u64),
-        percentile(|slice| slice.response_p50_ns),
-        percentile(|slice| slice.response_p99_ns),
-        median(|slice| slice.server_busiest_thread_share) * 100.0,
-        show_ns(median(|slice| slice.generator_per_message_ns) as u64),
-    );
-}
-
-fn ratios(slices: &[Slice], case: &str, server: &str, reference: &str) -> Vec<f64> {
-    let of = |name: &str, round: usize| {
-        slices.iter().find(|slice| slice.case == case && slice.server == name && slice.round == round)
-    };
-    let mine = slices.iter().filter(|slice| slice.case == case && slice.server == server);
-    mine.filter_map(|slice| Some(slice.cpu_per_message_ns / of(reference, slice.round)?.cpu_per_message_ns)).collect()
-}
-
-fn cases_for_page(
-    plan: &ComparePlan,
-    slices: &[Slice],
-    responses: &BTreeMap<(String, String), Latencies>,
-) -> Vec<html::ComparedCase> {
-    let of_case = |case: &CasePlan| {
-        let of_server = |server: &plan::ServerPlan| {
-            let ratio = Spread::of(ratios(slices, &case.name, &server.name, &plan.reference))?;
-            let response = responses.get(&(case.name.clone(), server.name.clone()))?;
-            Some(html::ComparedServer {
-                name: server.name.clone(),
-                ratio: [ratio.low, ratio.median, ratio.high],
-                response: Curve::of(&server.name, response),
-            })
-        };
-        html::ComparedCase {
-            name: case.name.clone(),
-            reference: plan.reference.clone(),
-            servers: plan.servers.iter().filter_map(of_server).collect(),
-        }
-    };
-    plan.cases.iter().map(of_case).collect()
-}
-
-/// What speaks against some of the slices, each kind once.
-fn complaints(out: &mut String, slices: &[Slice]) {
-    let doubtful: Vec<&Slice> = slices.iter().filter(|slice| !slice.reasons.is_empty()).collect();
-    if doubtful.is_empty() {
-        let _ = writeln!(out, "\nno slice is in doubt");
-        return;
-    }
-    let _ = writeln!(out, "\n{} of {} slices are in doubt, for example:", doubtful.len(), slices.len());
-    for slice in doubtful.iter().take(COMPLAINTS_MAX) {
-        let _ =
-            writeln!(out, "  {} × {}, round {}: {}", slice.server, slice.case, slice.round, slice.reasons.join("; "));
-    }
-}
-
-/// Median and range.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Spread {
-    median: f64,
-    low: f64,
-    high: f64,
-}
-
-impl Spread {
-    /// `None` of nothing.
-    fn of(mut values: Vec<f64>) -> Option<Self> {
-        values.sort_by(f64::total_cmp);
-        let (&low, &high) = (values.first()?, values.last()?);
-        let middle = values.len() / 2;
-        let median =
-            if values.len().is_multiple_of(2) { (values[middle - 1] + values[middle]) / 2.0 } else { values[middle] };
-        Some(Self { median, low, high })
-    }
-}
-
-/// For a server to come up.
-const START_LIMIT: Duration = Duration::from_secs(10);
-/// For a connection or an answer within a slice.
-const SLICE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Doubtful slices that are told one by one.
-const COMPLAINTS_MAX: usize = 5;
+/// Source addresses of a storm.
+const STORM_SOURCES: u8 = 16;
+/// A rate that can be measured within a slice.
+const RATE_MIN: f64 = 1.0;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn case() -> CasePlan {
+        let text = "[[server]]\nname = 'a'\ncommand = '{port}'\n[[server]]\nname = 'b'\ncommand = '{port}'\n\
+                    [[case]]\nname = 'x'\nrate = 'third-of-slowest'";
+        ComparePlan::parse(text, Path::new(".")).unwrap().cases.remove(0)
+    }
+
+    fn slice(server: &str, per_second: f64, busy: f64) -> Slice {
+        Slice {
+            round: 1,
+            case: "x".to_owned(),
+            server: server.to_owned(),
+            figures: BTreeMap::from([("messages_per_second", per_second), ("server_busiest_thread_share", busy)]),
+            server_saturated: false,
+            reasons: Vec::new(),
+        }
+    }
+
     #[test]
-    fn median_and_range() {
-        assert_eq!(Spread::of(vec![]), None);
-        assert_eq!(Spread::of(vec![3.0, 1.0, 2.0]), Some(Spread { median: 2.0, low: 1.0, high: 3.0 }));
-        assert_eq!(Spread::of(vec![4.0, 1.0]), Some(Spread { median: 2.5, low: 1.0, high: 4.0 }));
+    fn the_rate_for_all_is_a_share_of_the_slowest() {
+        let slices = [slice("a", 200_000.0, 0.99), slice("b", 9_321.0, 0.99), slice("b", 9_500.0, 0.98)];
+        let (note, rate) = choose_rate(&case(), RelativeRate::ThirdOfSlowest, &slices).unwrap();
+        assert_eq!(rate, 3100.0);
+        assert!(note.contains("slowest is b, 9,410") && note.contains("3,100 messages/s for all"), "{note}");
+        let slices = [slice("a", 100.0, 0.5), slice("b", 200.0, 1.0)];
+        let (note, _) = choose_rate(&case(), RelativeRate::HalfOfSlowest, &slices).unwrap();
+        assert!(note.contains("50 % of its core, so it was not saturated"), "{note}");
+        assert!(choose_rate(&case(), RelativeRate::ThirdOfSlowest, &[slice("a", 1.0, 1.0)]).is_err());
+        assert!(choose_rate(&case(), RelativeRate::ThirdOfSlowest, &[]).is_err());
+    }
+
+    #[test]
+    fn every_other_round_goes_backwards() {
+        let names = ["a".to_owned(), "b".to_owned()];
+        assert!(in_order(&names, 2).eq(["a", "b"]));
+        assert!(in_order(&names, 3).eq(["b", "a"]));
     }
 }

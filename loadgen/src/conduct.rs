@@ -13,8 +13,8 @@ use crate::observe::{Memory, Observer};
 use crate::payload::Pattern;
 use crate::scenario::Scenario;
 use crate::scenario::echo::{Echo, EchoPlan};
-use crate::scenario::fanout::{Fanout, FanoutPlan};
-use crate::scenario::idle::{Idle, IdlePlan};
+use crate::scenario::fanout::{Fanout, FanoutPlan, Pace, Place, Publications};
+use crate::scenario::idle::{self, Idle, IdlePlan};
 use crate::scenario::slow::{Slow, SlowPlan};
 use crate::scenario::storm::{self, Churn, StormPlan};
 use crate::tally::{Interval, Tally, Window};
@@ -29,6 +29,8 @@ pub(crate) struct Load {
     pub(crate) address: std::net::SocketAddr,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) subprotocols: Vec<String>,
+    /// Offer permessage-deflate, and send what shrinks.
+    pub(crate) compress: bool,
     pub(crate) tls: Option<TlsDial>,
     /// Source addresses, in turn; empty for the kernel's choice.
     pub(crate) sources: Vec<std::net::IpAddr>,
@@ -39,6 +41,8 @@ pub(crate) struct Load {
     pub(crate) spin: bool,
     pub(crate) warm_up: Duration,
     pub(crate) measured: Duration,
+    /// Traffic goes on for so long behind what is measured.
+    pub(crate) cool_down: Duration,
     pub(crate) ramp_per_second: Option<f64>,
     /// For opening a connection and for an answer.
     pub(crate) timeout: Duration,
@@ -104,15 +108,17 @@ pub(crate) fn conduct(
 ) -> Result<Outcome, String> {
     let clock = Clock::start();
     let board = Arc::new(Board::new());
-    let pattern = Arc::new(Pattern::new(load.kind, load.plan.message_bytes_max()));
+    let pattern_of = if load.compress { Pattern::of_words } else { Pattern::new };
+    let pattern = Arc::new(pattern_of(load.kind, load.plan.message_bytes_max()));
     let worker_count = load.cores.len().min(load.connections).max(1);
+    let shared = Shared { pattern, publications: load.plan.publications() };
     let mut threads = Vec::new();
     let mut first_origin = 0;
     for index in 0..worker_count {
         let link_count = load.connections / worker_count + usize::from(index < load.connections % worker_count);
         let thread = Starter { load, clock, board: Arc::clone(&board), index, worker_count, link_count }.start(
             first_origin,
-            Arc::clone(&pattern),
+            shared.clone(),
             observer.filter(|_| index == 0).cloned(),
         )?;
         threads.push(thread);
@@ -120,7 +126,7 @@ pub(crate) fn conduct(
     }
     let mut memory = Vec::new();
     tell(Progress::Opening);
-    let measured_s = (load.warm_up + load.measured).as_secs_f64().ceil() as usize;
+    let measured_s = (load.warm_up + load.measured + load.cool_down).as_secs_f64().ceil() as usize;
     let mut seconds_told = 0;
     let mut next_memory_ns = 0;
     while !threads.iter().all(thread::JoinHandle::is_finished) {
@@ -184,6 +190,14 @@ pub(crate) fn conduct(
     })
 }
 
+/// What the scenarios of all workers share.
+#[derive(Clone)]
+struct Shared {
+    pattern: Arc<Pattern>,
+    /// For fan-outs.
+    publications: Arc<Publications>,
+}
+
 /// What starting one worker needs.
 struct Starter<'a> {
     load: &'a Load,
@@ -198,7 +212,7 @@ impl Starter<'_> {
     fn start(
         self,
         first_origin: u32,
-        pattern: Arc<Pattern>,
+        shared: Shared,
         observer: Option<Observer>,
     ) -> Result<thread::JoinHandle<std::io::Result<Harvest>>, String> {
         let Self { load, clock, board, index, worker_count, link_count } = self;
@@ -222,6 +236,7 @@ impl Starter<'_> {
             tls: load.tls.clone(),
             headers: load.headers.clone(),
             subprotocols: load.subprotocols.clone(),
+            compress: load.compress,
             timeout: load.timeout,
             ring: true,
         };
@@ -229,7 +244,8 @@ impl Starter<'_> {
         thread::Builder::new()
             .name(format!("load-{index}"))
             .spawn(move || {
-                let scenario = plan.scenario(pattern, first_origin, link_count);
+                let place = Place { worker_index: index, worker_count, first_link: first_origin as usize, link_count };
+                let scenario = plan.scenario(shared, place);
                 worker::run(assignment, dial, scenario, observer, clock, board)
             })
             .map_err(|error| format!("a thread cannot be started: {error}"))
@@ -244,8 +260,9 @@ impl Load {
         let start_ns = now_ns + settle.as_nanos() as u64;
         let from_ns = start_ns + self.warm_up.as_nanos() as u64;
         let until_ns = from_ns + self.measured.as_nanos() as u64;
-        let drained_by_ns = until_ns + self.timeout.as_nanos() as u64;
-        Timetable { start_ns, window: Window { from_ns, until_ns }, drained_by_ns }
+        let stop_ns = until_ns + self.cool_down.as_nanos() as u64;
+        let drained_by_ns = stop_ns + self.timeout.as_nanos() as u64;
+        Timetable { start_ns, window: Window { from_ns, until_ns }, stop_ns, drained_by_ns }
     }
 
     /// Reading it walks the server's pages, which would disturb short slices.
@@ -271,15 +288,21 @@ impl ScenarioPlan {
         match self {
             Self::Echo(plan) => plan.rate_per_second,
             Self::Idle(plan) => plan.pings_per_second,
-            Self::Fanout(plan) => Some(plan.rate_per_second),
+            Self::Fanout(plan) => match plan.pace {
+                Pace::Open { rate_per_second, .. } => Some(rate_per_second),
+                Pace::Closed { .. } => None,
+            },
             Self::Storm(StormPlan::Churn { rate_per_second, .. }) => *rate_per_second,
             Self::Storm(StormPlan::Drop { echo, .. }) => echo.rate_per_second,
             Self::Slow(plan) => plan.echo.rate_per_second,
         }
     }
 
-    /// Messages under way per connection at most; `None` without a limit, or where it means nothing.
+    /// Messages under way per connection at most, or publications in all; `None` without a limit, or where it means nothing.
     pub(crate) fn inflight(&self) -> Option<usize> {
+        if let Self::Fanout(FanoutPlan { pace: Pace::Closed { inflight }, .. }) = self {
+            return Some(*inflight);
+        }
         self.echo().map(|echo| echo.inflight).filter(|&inflight| inflight != usize::MAX)
     }
 
@@ -304,7 +327,8 @@ impl ScenarioPlan {
     fn message_bytes_max(&self) -> usize {
         let slow_len = if let Self::Slow(plan) = self { plan.slow_len } else { 0 };
         let fanout_len = if let Self::Fanout(plan) = self { plan.len } else { 0 };
-        self.echo().map_or(0, |echo| echo.sizes.max()).max(slow_len).max(fanout_len)
+        let idle_len = if let Self::Idle(_) = self { idle::TALK_BYTES } else { 0 };
+        self.echo().map_or(0, |echo| echo.sizes.max()).max(slow_len).max(fanout_len).max(idle_len)
     }
 
     /// Whether all links are opened before the start.
@@ -321,11 +345,20 @@ impl ScenarioPlan {
         }
     }
 
-    fn scenario(self, pattern: Arc<Pattern>, first_origin: u32, link_count: usize) -> Box<dyn Scenario> {
+    /// What the workers of a fan-out tell each other; next to nothing for all others.
+    fn publications(&self) -> Arc<Publications> {
+        Arc::new(match self {
+            Self::Fanout(plan) => Publications::new(plan.publishers, plan.topics, self.inflight().unwrap_or(1)),
+            Self::Echo(_) | Self::Idle(_) | Self::Storm(_) | Self::Slow(_) => Publications::none(),
+        })
+    }
+
+    fn scenario(self, Shared { pattern, publications }: Shared, place: Place) -> Box<dyn Scenario> {
+        let (first_origin, link_count) = (place.first_link as u32, place.link_count);
         match self {
             Self::Echo(plan) => Box::new(Echo::new(plan, pattern, first_origin, link_count)),
-            Self::Idle(plan) => Box::new(Idle::new(plan, link_count)),
-            Self::Fanout(plan) => Box::new(Fanout::new(plan, pattern, first_origin as usize, link_count)),
+            Self::Idle(plan) => Box::new(Idle::new(plan, pattern, first_origin, link_count)),
+            Self::Fanout(plan) => Box::new(Fanout::new(plan, place, pattern, publications)),
             Self::Storm(StormPlan::Churn { rate_per_second, hold_ns }) => {
                 Box::new(Churn::new(rate_per_second, hold_ns, link_count))
             }

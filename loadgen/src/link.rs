@@ -3,7 +3,7 @@
 use std::os::fd::{BorrowedFd, RawFd};
 use std::task::Waker;
 
-use corewire::connection::{Connection, NextStep, Tick, Workspace};
+use corewire::connection::{Body, Connection, NextStep, Tick, Workspace};
 use corewire::protocol::close::CloseCode;
 use corewire::protocol::frame::{self, FrameHeader, HEADER_LEN_MAX};
 use corewire::protocol::{MessageKind, Opcode, mask};
@@ -21,6 +21,10 @@ pub(crate) struct Link {
     pub(crate) generation: u32,
     pub(crate) connection: Option<Connection>,
     pub(crate) tls: Option<Box<TlsEnds>>,
+    /// Whether messages go through the connection, which compresses them.
+    pub(crate) compressed: bool,
+    /// Messages to be compressed once the connection is back in its place.
+    waiting: Vec<(MessageKind, Vec<u8>)>,
     /// Frames that wait for the writer.
     pub(crate) outgoing: Vec<u8>,
     /// Records that wait for the writer, in front of what is in `outgoing`.
@@ -102,6 +106,15 @@ impl Desk {
         if link.state != LinkState::Open {
             return;
         }
+        self.activity += 1;
+        if self.tally.window.contains(self.now_ns) {
+            self.tally.wire.sent_payload_bytes += len as u64;
+        }
+        if link.compressed {
+            let mut payload = Vec::with_capacity(len);
+            write(&mut payload);
+            return link.send_compressed(kind, payload, &mut self.workspace);
+        }
         let opcode = match kind {
             MessageKind::Text => Opcode::Text,
             MessageKind::Binary => Opcode::Binary,
@@ -116,7 +129,6 @@ impl Desk {
         debug_assert_eq!(link.outgoing.len() - start, len, "the header promised as much");
         mask::apply(&mut link.outgoing[start..], key);
         link.wake_writer();
-        self.activity += 1;
     }
 
     /// Asks for a link to be opened.
@@ -186,7 +198,7 @@ impl Desk {
 
 impl Link {
     /// A connection takes this place.
-    pub(crate) fn occupy(&mut self, connection: Connection, tls: Option<Box<TlsEnds>>, fd: RawFd) {
+    pub(crate) fn occupy(&mut self, connection: Connection, tls: Option<Box<TlsEnds>>, compressed: bool, fd: RawFd) {
         let generation = self.generation.wrapping_add(1);
         let (outgoing, sealed) = (std::mem::take(&mut self.outgoing), std::mem::take(&mut self.sealed));
         *self = Self {
@@ -194,6 +206,7 @@ impl Link {
             generation,
             connection: Some(connection),
             tls,
+            compressed,
             outgoing,
             sealed,
             fd,
@@ -218,6 +231,22 @@ impl Link {
         }
         self.connection = Some(connection);
         self.take_transmit(workspace);
+        for (kind, payload) in std::mem::take(&mut self.waiting) {
+            self.send_compressed(kind, payload, workspace);
+        }
+    }
+
+    fn send_compressed(&mut self, kind: MessageKind, payload: Vec<u8>, workspace: &mut Workspace) {
+        match &mut self.connection {
+            // Its events are being told.
+            None => self.waiting.push((kind, payload)),
+            Some(connection) => {
+                // One that is closing takes nothing more.
+                if connection.send(kind, Body::Borrowed(&payload), workspace).is_ok() {
+                    self.take_transmit(workspace);
+                }
+            }
+        }
     }
 
     /// Moves what the connection itself has to say (pong, close) behind what waits for the writer.

@@ -63,6 +63,15 @@ fn phase_of(phase: Value, common: &Table) -> Result<Command, String> {
     for (name, value) in common {
         options.entry(name.clone()).or_insert_with(|| value.clone());
     }
+    command_of(options)
+}
+
+/// What a scenario, its URL and its options come to on the command line.
+///
+/// # Errors
+///
+/// What is wrong with them.
+pub(crate) fn command_of(mut options: Table) -> Result<Command, String> {
     let mut take = |name: &str| match options.remove(name) {
         Some(Value::String(text)) => Ok(text),
         Some(_) => Err(format!("{name} must be a text")),
@@ -89,12 +98,17 @@ fn phase_of(phase: Value, common: &Table) -> Result<Command, String> {
     let line = CommandLine::try_parse_from(arguments).map_err(|error| {
         let text = error.to_string();
         let sentence = text.split("\n\n").next().unwrap_or_default();
-        sentence.strip_prefix("error: ").unwrap_or(sentence).to_owned()
+        sentence.strip_prefix("error: ").unwrap_or(sentence).trim_end().to_owned()
     })?;
     Ok(line.command)
 }
 
-fn plain(value: &Value) -> Result<String, String> {
+/// A value as it would be written on the command line.
+///
+/// # Errors
+///
+/// If it is neither text nor number.
+pub(crate) fn plain(value: &Value) -> Result<String, String> {
     match value {
         Value::String(text) => Ok(text.clone()),
         Value::Integer(number) => Ok(number.to_string()),

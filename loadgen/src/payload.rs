@@ -39,6 +39,18 @@ pub(crate) struct Expected {
 }
 
 impl Pattern {
+    /// The same of words, which shrink as prose does.
+    pub(crate) fn of_words(kind: MessageKind, len_max: usize) -> Self {
+        let mut random = Random::new(0x636f_7265_7769_7265);
+        let mut bytes = Vec::new();
+        while bytes.len() < len_max + PLACES {
+            bytes.extend_from_slice(WORDS[random.below(WORDS.len() as u64) as usize].as_bytes());
+            bytes.push(b' ');
+        }
+        bytes.truncate(len_max + PLACES);
+        Self { kind, bytes }
+    }
+
     /// Enough for messages of up to `len_max` bytes: letters and digits for text, so that it may stand within JSON, and
     /// any bytes for binary.
     pub(crate) fn new(kind: MessageKind, len_max: usize) -> Self {
@@ -126,8 +138,43 @@ fn nearest(near: u64, low: u64, modulus: u64) -> u64 {
     }
 }
 
-/// Digits of a stamp.
-const STAMP_LEN: usize = 12;
+/// What messages that are to shrink are made of.
+const WORDS: [&str; 32] = [
+    "account",
+    "after",
+    "amount",
+    "before",
+    "between",
+    "buyer",
+    "city",
+    "currency",
+    "customer",
+    "delivered",
+    "from",
+    "history",
+    "item",
+    "message",
+    "name",
+    "number",
+    "offered",
+    "order",
+    "paid",
+    "price",
+    "quantity",
+    "received",
+    "sent",
+    "seller",
+    "status",
+    "street",
+    "the",
+    "time",
+    "to",
+    "update",
+    "value",
+    "with",
+];
+/// Digits of a stamp. A message that is shorter says less.
+pub(crate) const STAMP_LEN: usize = 12;
 /// Those of them that number the message.
 const SEQUENCE_DIGITS: usize = 8;
 /// Places where a message's pattern may begin: a prime, so that neighbours differ.
@@ -166,6 +213,23 @@ mod tests {
                     assert_eq!(pattern.read(&payload, expected), Content::Good { origin, sequence }, "{len} bytes");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn words_come_back_too_and_no_message_passes_for_another() {
+        let pattern = Pattern::of_words(MessageKind::Text, 300);
+        let payload = |sequence| {
+            let mut payload = Vec::new();
+            pattern.write(3, sequence, 300, &mut payload);
+            payload
+        };
+        let expected = Expected { origin: 3, sequence: 8, len: Some(300) };
+        assert_eq!(pattern.read(&payload(8), expected), Content::Good { origin: 3, sequence: 8 });
+        for other in (0..1000).filter(|&other| other != 8) {
+            let mut mixed = payload(8)[..STAMP_LEN].to_vec();
+            mixed.extend_from_slice(&payload(other)[STAMP_LEN..]);
+            assert_eq!(pattern.read(&mixed, expected), Content::Corrupt, "{other}");
         }
     }
 

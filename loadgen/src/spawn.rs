@@ -1,8 +1,11 @@
 //! Starts the server that is to be measured, and ends it.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
 
 /// A server of ours. It ends when this value does.
 #[derive(Debug)]
@@ -23,6 +26,8 @@ impl Server {
         let (program, arguments) = words.split_first().ok_or("the command to start the server is empty")?;
         let mut start = Command::new(program);
         start.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit());
+        // A group of its own: Ctrl-C is for us, who end it after the report, and its children end with it.
+        start.process_group(0);
         // A child inherits the affinity of the thread that starts it.
         let started = std::thread::scope(|scope| {
             let starting = scope.spawn(|| match core {
@@ -38,6 +43,13 @@ impl Server {
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// To it and all of its children. The group is ours as long as one of them lives.
+    fn signal(&self, signal: Signal) {
+        if let Some(group) = Pid::from_raw(self.child.id() as i32) {
+            let _ = rustix::process::kill_process_group(group, signal);
+        }
     }
 
     /// Waits until it accepts connections.
@@ -65,16 +77,15 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         // SIGTERM first: a server may have something to finish.
-        if let Some(pid) = rustix::process::Pid::from_raw(self.child.id() as i32) {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        }
+        self.signal(Signal::TERM);
         for _ in 0..100 {
             if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
-                return;
+                break;
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        let _ = self.child.kill();
+        // Children that outlived it, and itself if it did not hear.
+        self.signal(Signal::KILL);
         let _ = self.child.wait();
     }
 }
@@ -131,6 +142,19 @@ mod tests {
             assert_eq!(split_words(command).unwrap(), *want, "{command}");
         }
         assert!(split_words("a 'b").is_err());
+    }
+
+    #[test]
+    fn children_end_with_their_server() {
+        let server = Server::start("sh -c 'sleep 60 & wait'", None).unwrap();
+        let group = Pid::from_raw(server.pid() as i32).unwrap();
+        assert!(rustix::process::test_kill_process_group(group).is_ok());
+        drop(server);
+        let began = Instant::now();
+        while rustix::process::test_kill_process_group(group).is_ok() {
+            assert!(began.elapsed() < Duration::from_secs(10), "somebody of the group lives");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub(crate) struct Tally {
     /// Whose messages count, by the moment that they were meant for.
     pub(crate) window: Window,
     pub(crate) counts: Counts,
+    pub(crate) wire: Wire,
     /// From the intended moment to the answer.
     pub(crate) response: Latencies,
     /// From the actual sending to the answer.
@@ -97,6 +98,29 @@ impl Counts {
     }
 }
 
+/// Bytes within the window, as messages say and as sockets say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wire {
+    /// Connections that agreed on permessage-deflate, over the whole run.
+    pub(crate) compressed_connections: u64,
+    /// Payload of messages that were handed to connections.
+    pub(crate) sent_payload_bytes: u64,
+    /// What was handed to sockets: frames, and TLS records around them.
+    pub(crate) sent_bytes: u64,
+    /// What was read from sockets.
+    pub(crate) arrived_bytes: u64,
+}
+
+impl Wire {
+    /// Adds another worker's.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.compressed_connections += other.compressed_connections;
+        self.sent_payload_bytes += other.sent_payload_bytes;
+        self.sent_bytes += other.sent_bytes;
+        self.arrived_bytes += other.arrived_bytes;
+    }
+}
+
 /// What happened in about a second.
 #[derive(Clone, Debug)]
 pub(crate) struct Interval {
@@ -127,6 +151,7 @@ impl Tally {
         Self {
             window: Window::NEVER,
             counts: Counts::default(),
+            wire: Wire::default(),
             response: latency::empty(),
             service: latency::empty(),
             lateness: latency::empty(),
@@ -189,6 +214,7 @@ impl Tally {
     /// Adds another worker's.
     pub(crate) fn add(&mut self, other: &Self) {
         self.counts.add(&other.counts);
+        self.wire.add(&other.wire);
         add_latencies(&mut self.response, &other.response);
         add_latencies(&mut self.service, &other.service);
         add_latencies(&mut self.lateness, &other.lateness);

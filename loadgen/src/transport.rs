@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use corewire::connection::{Connection, Random, Tick, Workspace};
 use corewire::protocol::Role;
+use corewire::protocol::deflate::{Agreement, DeflateOptions};
 use corewire::protocol::handshake::{ClientHandshake, ClientHandshakeError, KEY_LEN, ResponseProgress};
 use corewire::tls::{ClientTls, Session, TlsError, TlsSetupError, Trust};
 use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
@@ -24,6 +25,8 @@ pub(crate) struct Dial {
     /// Header fields beyond those of the handshake.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) subprotocols: Vec<String>,
+    /// Offer permessage-deflate (RFC 7692).
+    pub(crate) compress: bool,
     /// From the first packet to the open WebSocket.
     pub(crate) timeout: Duration,
     /// Whether the runtime is io_uring, which wants sockets that block.
@@ -73,6 +76,8 @@ pub(crate) struct OpenFacts {
     /// From the first packet to the open WebSocket.
     pub(crate) total_ns: u64,
     pub(crate) tls_resumed: bool,
+    /// The server took permessage-deflate.
+    pub(crate) compressed: bool,
 }
 
 /// Why a connection could not be opened.
@@ -143,16 +148,17 @@ pub(crate) async fn open(
         Some(tls) => Some(shake_tls(&mut stream, &tls.client()?, &dial.target.host).await?),
         None => None,
     };
-    let (role, leftover) = match dial.target.scheme {
+    let (role, Upgraded { leftover, agreement }) = match dial.target.scheme {
         Scheme::Ws | Scheme::Wss => (Role::Client, upgrade(&mut stream, &mut tls, dial, random).await?),
         // What comes back are our own frames, masked: we read them as a server would.
-        Scheme::Tcp => (Role::Server, Vec::new()),
+        Scheme::Tcp => (Role::Server, Upgraded { leftover: Vec::new(), agreement: None }),
     };
     let facts = OpenFacts {
         total_ns: began.elapsed().as_nanos() as u64,
         tls_resumed: tls.as_ref().is_some_and(|tls| tls.session.facts().resumed),
+        compressed: agreement.is_some(),
     };
-    let connection = Connection::established(role, None, workspace, Tick(0));
+    let connection = Connection::established(role, agreement, workspace, Tick(0));
     Ok(Opened { stream, connection, tls, leftover, facts })
 }
 
@@ -252,19 +258,26 @@ async fn shake_tls(stream: &mut TcpStream, client: &ClientTls, host: &str) -> Re
     }
 }
 
-/// The opening handshake. What came behind it is returned.
+/// What the opening handshake came to.
+struct Upgraded {
+    /// What came behind the answer.
+    leftover: Vec<u8>,
+    agreement: Option<Agreement>,
+}
+
+/// The opening handshake.
 async fn upgrade(
     stream: &mut TcpStream,
     tls: &mut Option<Box<TlsEnds>>,
     dial: &Dial,
     random: &mut Random,
-) -> Result<Vec<u8>, OpenError> {
+) -> Result<Upgraded, OpenError> {
     let handshake = ClientHandshake::new(
         dial.target.host_field(),
         dial.target.path.clone(),
         random_key(random),
         dial.subprotocols.clone(),
-        None,
+        dial.compress.then_some(OFFER),
         dial.headers.clone(),
     )?;
     let mut request = Vec::new();
@@ -287,9 +300,9 @@ async fn upgrade(
                 write_all(stream, reply).await?;
             }
         }
-        if let ResponseProgress::Complete { len, .. } = handshake.check_response(&answer)? {
+        if let ResponseProgress::Complete { len, agreement, .. } = handshake.check_response(&answer)? {
             answer.drain(..len);
-            return Ok(answer);
+            return Ok(Upgraded { leftover: answer, agreement });
         }
     }
 }
@@ -319,4 +332,12 @@ fn random_key(random: &mut Random) -> [u8; KEY_LEN] {
     key
 }
 
+/// What `--compress` asks for. All that the server may want to limit, it may; we keep no window between messages, so that
+/// thousands of connections do not need as many compressors here.
+const OFFER: DeflateOptions = DeflateOptions {
+    server_no_context_takeover: false,
+    client_no_context_takeover: true,
+    server_max_window_bits: 15,
+    client_max_window_bits: 15,
+};
 const HANDSHAKE_READ_BYTES: usize = 8 << 10;

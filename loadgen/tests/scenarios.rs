@@ -52,6 +52,85 @@ fn each_fault_of_a_broadcast_is_found_and_named() {
     }
 }
 
+/// Nothing lost, repeated, reordered or wrong.
+fn assert_flawless(report: &Value) {
+    for what in ["lost", "duplicate", "out_of_order", "corrupt", "late", "unsent"] {
+        assert_eq!(number(report, "problems", &format!("{what}_messages")), 0, "{what}: {report}");
+    }
+    assert_eq!(report["problems"]["errors"], serde_json::json!({}));
+}
+
+/// Both cores, where there are two.
+fn two_workers() -> &'static str {
+    if std::thread::available_parallelism().unwrap().get() > 1 { "--cores 0,1" } else { "" }
+}
+
+#[test]
+fn fanout_from_several_publishers_on_several_workers() {
+    let cases = [
+        ("--publishers 3 --rate 90", 90),
+        ("--publishers 8 --rate 80 --burst 8", 80),
+        ("--publishers 1 --rate 80 --burst 8", 80),
+        ("--publishers 30 --rate 60", 60),
+    ];
+    for (options, published) in cases {
+        let port = serve_broadcast(Fault::None);
+        let line = format!("fanout ws://127.0.0.1:{port}/ -c 20 {options} {}", two_workers());
+        let report = report(&format!("{line} --for 1s --warm-up 200ms"));
+        assert_flawless(&report);
+        assert_eq!(number(&report, "achieved", "planned_messages"), published, "{options}");
+        assert_eq!(number(&report, "achieved", "sent_messages"), published, "{options}");
+        assert_eq!(number(&report, "achieved", "answered_messages"), published * 20, "{options}");
+        assert_eq!(report["subscriber_mean_count"], 20);
+        assert_eq!(report["service_count"], report["response_count"]);
+        assert!(report["service_mean_ns"].as_u64() <= report["response_mean_ns"].as_u64(), "{report}");
+    }
+}
+
+#[test]
+fn fanout_in_a_closed_loop_keeps_its_publications_under_way() {
+    for options in ["--inflight 1 --publishers 2", "--inflight 8 --publishers 8"] {
+        let port = serve_broadcast(Fault::None);
+        let line = format!("fanout ws://127.0.0.1:{port}/ -c 20 {options} {}", two_workers());
+        let report = report(&format!("{line} --for 1s --warm-up 200ms"));
+        assert_flawless(&report);
+        let sent = number(&report, "achieved", "sent_messages");
+        assert!(sent > 50, "{options}: {sent} only");
+        assert_eq!(number(&report, "achieved", "answered_messages"), sent * 20, "{options}");
+        assert_eq!(report["achieved"]["planned_messages"], Value::Null);
+        // Little's law: what is under way is what leaves per second times what it takes, by the slowest subscriber
+        // at most.
+        let under_way = sent as f64 * report["response_max_ns"].as_f64().unwrap() / 1e9;
+        assert!(under_way >= 1.0, "{options}: {under_way}");
+    }
+}
+
+#[test]
+fn a_lost_delivery_does_not_stop_a_closed_loop() {
+    let port = serve_broadcast(Fault::Drop(40));
+    let line = format!("fanout ws://127.0.0.1:{port}/ -c 5 --inflight 4 --for 1s --warm-up 100ms --timeout 150ms");
+    let report = report(&line);
+    assert!(number(&report, "problems", "lost_messages") > 0, "{report}");
+    let seconds = report["seconds"].as_array().unwrap();
+    assert!(seconds.last().unwrap()["sent_messages"].as_u64().unwrap() > 0, "it went on: {seconds:?}");
+}
+
+#[test]
+fn faults_are_found_among_several_publishers() {
+    let cases = [(Fault::Drop(10), "lost"), (Fault::Duplicate(10), "duplicate"), (Fault::Corrupt(10), "corrupt")];
+    for (fault, what) in cases {
+        let port = serve_broadcast(fault);
+        let line = format!("fanout ws://127.0.0.1:{port}/ -c 5 --publishers 4 --rate 60");
+        let report = report(&format!("{line} --for 1s --warm-up 100ms --timeout 500ms"));
+        let found = number(&report, "problems", &format!("{what}_messages"));
+        // A tenth of the deliveries of 1.1 seconds to five subscribers; what came wrong is not lost as well.
+        assert!((30..=35).contains(&found), "{fault:?}: {found}");
+        if what == "corrupt" {
+            assert_eq!(number(&report, "problems", "lost_messages"), 0, "{report}");
+        }
+    }
+}
+
 #[test]
 fn idle_holds_its_connections_in_several_processes() {
     let port = serve(Fault::None);
@@ -69,6 +148,63 @@ fn idle_with_heartbeats() {
     let report = report(&format!("idle ws://127.0.0.1:{port}/ -c 10 --for 2s --heartbeat 200ms"));
     assert!(number(&report, "achieved", "answered_messages") >= 80, "{report}");
     assert_eq!(number(&report, "problems", "lost_messages"), 0);
+}
+
+#[test]
+fn the_idle_talk_fall_silent_leave_and_come_again() {
+    let port = serve(Fault::None);
+    let report = report(&format!(
+        "idle ws://127.0.0.1:{port}/ -c 20 --processes 2 --for 1s --settle 200ms --sparse-every 200ms --hot-for 500ms \
+         --waves 3 --pid {}",
+        std::process::id()
+    ));
+    let memory = &report["memory"];
+    let sparse = memory["sparse"]["messages"].as_u64().unwrap();
+    assert!((80..=120).contains(&sparse), "20 connections, each five times: {sparse}");
+    assert!(memory["sparse"]["cpu_per_message_ns"].as_f64().unwrap() > 0.0);
+    let hot = memory["after_heat"]["messages"].as_u64().unwrap();
+    assert!(hot > 200, "as fast as it goes: {hot}");
+    let waves = memory["waves"].as_array().unwrap();
+    assert_eq!(waves.len(), 3);
+    for wave in waves {
+        assert_eq!(wave["connections"], 20);
+        assert!(wave["hot_messages"].as_u64().unwrap() > 200 && wave["resident_bytes"].as_u64().unwrap() > 0, "{wave}");
+    }
+    assert_eq!(number(&report, "achieved", "opened_connections"), 60);
+    assert!(number(&report, "achieved", "answered_messages") >= sparse + hot);
+    for what in ["lost", "corrupt"] {
+        assert_eq!(number(&report, "problems", &format!("{what}_messages")), 0, "{what}: {report}");
+    }
+    assert_eq!(report["problems"]["errors"], serde_json::json!({}));
+}
+
+#[test]
+fn what_the_idle_hear_is_compared_too() {
+    let report = report(&format!(
+        "idle ws://127.0.0.1:{}/ -c 4 --for 100ms --settle 0s --hot-for 300ms --timeout 1s",
+        serve(Fault::Corrupt(20))
+    ));
+    assert!(number(&report, "problems", "corrupt_messages") > 0, "{report}");
+    assert!(blames(&report, "came back wrong"), "{}", report["verdict"]);
+}
+
+#[test]
+fn a_server_that_cannot_hold_the_crowd_is_told_before() {
+    let port = serve(Fault::None);
+    // A process that has a small limit stands for the server.
+    let mut small = std::process::Command::new("sh").args(["-c", "ulimit -n 64; exec sleep 30"]).spawn().unwrap();
+    let limits = format!("/proc/{}/limits", small.id());
+    let is_small = |text: String| text.lines().any(|line| line.starts_with("Max open files            64 "));
+    let began = std::time::Instant::now();
+    while !is_small(std::fs::read_to_string(&limits).unwrap()) && began.elapsed().as_secs() < 5 {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let output = load(&format!("idle ws://127.0.0.1:{port}/ -c 100 --for 100ms --pid {}", small.id()));
+    small.kill().unwrap();
+    small.wait().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(error.contains("the server may hold 64 files open"), "{error}");
 }
 
 #[test]
@@ -132,6 +268,22 @@ fn a_plan_of_several_phases_and_its_page() {
 }
 
 #[test]
+fn a_cool_down_goes_on_and_is_not_measured() {
+    let port = serve(Fault::None);
+    for rate in ["--rate 100", "-i 1"] {
+        let line = format!("echo ws://127.0.0.1:{port}/ -c 3 {rate} --for 1s --warm-up 100ms --cool-down 1s");
+        let report = report(&line);
+        let seconds = report["seconds"].as_array().unwrap();
+        let sent: u64 = seconds.iter().map(|second| second["sent_messages"].as_u64().unwrap()).sum();
+        let measured = number(&report, "achieved", "answered_messages");
+        assert!(sent as f64 > measured as f64 * 1.5, "{sent} sent, {measured} of them measured");
+        assert!(rate == "-i 1" || measured == 100, "{measured}");
+        assert!((0.99..1.01).contains(&report["achieved"]["measured_s"].as_f64().unwrap()), "{report}");
+        assert_eq!(report["plan"]["cool_down_s"], 1.0);
+    }
+}
+
+#[test]
 fn an_hdr_log_has_an_entry_for_each_second() {
     let port = serve(Fault::None);
     let path = std::env::temp_dir().join(format!("corewire-load-{}.hlog", std::process::id()));
@@ -150,24 +302,124 @@ fn corewire() -> PathBuf {
     path
 }
 
+/// A run against Corewire in `mode`.
+fn report_of_corewire(mode: &str, words: &str) -> Value {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let server = format!("{} {mode} --listen 127.0.0.1:{port} --log-level error", corewire().display());
+    support::report_with(&words.replacen(' ', &format!(" ws://127.0.0.1:{port}/ "), 1), &["--spawn", &server])
+}
+
+#[test]
+fn compression_is_told_in_bytes_on_the_wire() {
+    let line = "echo -c 4 --size 1k-8k --text --compress --for 1s --warm-up 200ms";
+    let report = report_of_corewire("echo", line);
+    assert_flawless(&report);
+    let wire = |what: &str| number(&report, "wire", what);
+    assert_eq!(wire("compressed_connections"), 4);
+    assert!(wire("sent_wire_bytes") * 2 < wire("sent_payload_bytes"), "{}", report["wire"]);
+    assert!(wire("arrived_wire_bytes") * 2 < wire("arrived_payload_bytes"), "{}", report["wire"]);
+}
+
+#[test]
+fn a_server_that_does_not_compress_is_told() {
+    let port = serve(Fault::None);
+    let report = report(&format!("echo ws://127.0.0.1:{port}/ -c 2 -i 4 --compress --for 500ms --warm-up 100ms"));
+    assert_flawless(&report);
+    assert_eq!(number(&report, "wire", "compressed_connections"), 0);
+    assert!(number(&report, "wire", "sent_wire_bytes") > number(&report, "wire", "sent_payload_bytes"));
+    let remarks = report["verdict"]["remarks"].to_string();
+    assert!(remarks.contains("taken on 0 of 2 connections"), "{remarks}");
+}
+
+#[test]
+fn a_comparison_of_two_servers_in_every_kind_of_case() {
+    let corewire = corewire();
+    let folder = std::env::temp_dir().join(format!("corewire-load-compare-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let server = |name: &str| {
+        format!(
+            "[[server]]\nname = '{name}'\ntls = '--tls-cert {{cert}} --tls-key {{key}}'\n\
+             command = '{} {{mode}} --listen 127.0.0.1:{{port}} --log-level error'\n",
+            corewire.display()
+        )
+    };
+    let plan = format!(
+        "rounds = 2\nslice = '200ms'\nwarm_up = '50ms'\nservers_from = 'servers.toml'\n{}\
+         [[case]]\nconnections = 4\nrate = 'third-of-slowest'\n\
+         [[case]]\nscenario = 'fanout'\nconnections = 10\nrate = 100\n\
+         [[case]]\nscenario = 'storm'\nconnections = 4\ntls = 'resumed'\n\
+         [[case]]\nscenario = 'slow'\nconnections = 4\nslow = '25%'\n\
+         [[case]]\nscenario = 'idle'\nconnections = 20\nfor = '100ms'\nsettle = '50ms'\nhot_for = '200ms'\n\
+         sparse_every = '50ms'\nrounds = 1\n",
+        server("one"),
+    );
+    let absent = "[[server]]\nname = 'none'\ncommand = '$COREWIRE_LOAD_NO_SUCH {port}'\noptional = true\n";
+    std::fs::write(folder.join("plan.toml"), plan).unwrap();
+    std::fs::write(folder.join("servers.toml"), server("two") + absent).unwrap();
+    let at = |name: &str| folder.join(name).display().to_string();
+    let output = load(&format!("compare {} --json {} --html {}", at("plan.toml"), at("out.json"), at("out.html")));
+    let (text, words) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{words}");
+    assert!(words.contains("minutes if all servers are there"), "{words}");
+    assert!(text.contains("note: left out: none: the variable COREWIRE_LOAD_NO_SUCH is not set"), "{text}");
+    let result: Value = serde_json::from_str(&std::fs::read_to_string(at("out.json")).unwrap()).unwrap();
+    let schema: Value = serde_json::from_str(include_str!("../comparison.schema.json")).unwrap();
+    let mut complaints = Vec::new();
+    support::schema::check(&result, &schema, "comparison", &mut complaints);
+    assert!(complaints.is_empty(), "{complaints:#?}");
+    let mains = [
+        ("echo", "server_cpu_per_message_ns"),
+        ("fanout", "server_cpu_per_delivery_ns"),
+        ("storm", "server_cpu_per_handshake_ns"),
+        ("slow", "server_cpu_per_message_ns"),
+        ("idle", "user_bytes_per_connection"),
+    ];
+    for (at, (scenario, main)) in mains.into_iter().enumerate() {
+        let case = &result["cases"][at];
+        assert_eq!((&case["scenario"], &case["reference"]), (&scenario.into(), &"one".into()));
+        for (at, name) in ["one", "two"].into_iter().enumerate() {
+            let server = &case["servers"][at];
+            assert_eq!(server["server"], name, "{scenario}");
+            assert!(server["figures"][main]["median"].is_f64(), "{scenario}: {server}");
+            // So few idle connections may cost nothing.
+            assert!(server["ratios"][main]["median"].is_f64() || scenario == "idle", "{scenario}: {server}");
+        }
+    }
+    let (echo, fanout, storm, idle) =
+        (&result["cases"][0], &result["cases"][1], &result["cases"][2], &result["cases"][4]);
+    let rate = echo["rate_per_second"].as_f64().unwrap();
+    let achieved = echo["servers"][1]["figures"]["messages_per_second"]["median"].as_f64().unwrap();
+    assert!((achieved / rate - 1.0).abs() < 0.1, "{achieved} of {rate} per second");
+    assert_eq!(fanout["servers"][0]["figures"]["complete_share"]["low"], 1.0);
+    assert!(storm["servers"][0]["figures"]["resumed_share"]["median"].as_f64().unwrap() > 0.5);
+    assert_eq!(storm["servers"][0]["figures"]["failed_share"]["high"], 0.0);
+    for key in ["sparse_cpu_per_message_ns", "after_heat_user_bytes_per_connection"] {
+        assert!(idle["servers"][1]["figures"][key]["median"].is_f64(), "{key}: {idle}");
+    }
+    assert_eq!(result["slices"].as_array().unwrap().len(), 4 * 2 * 2 + 2);
+    let page = std::fs::read_to_string(at("out.html")).unwrap();
+    assert_eq!(page.matches("<table>").count(), 5);
+    assert!(!page.contains("NaN") && !page.contains("http"), "a page that needs nothing else");
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
 #[test]
 fn every_scenario_against_corewire() {
-    let corewire = corewire();
     let cases = [
         ("echo", "echo", "-c 20 --size 64 --for 1s --warm-up 200ms"),
         ("echo", "echo", "-c 4 --size 0-100k --text --for 1s --warm-up 200ms"),
         ("echo", "echo", "-c 20 --rate 2000 --for 1s --warm-up 200ms"),
         ("echo", "idle", "-c 300 --for 1s"),
         ("broadcast", "fanout", "-c 50 --rate 100 --for 1s --warm-up 200ms"),
-        ("echo", "storm", "-c 20 --rate 200 --for 1s --warm-up 200ms"),
+        ("broadcast", "fanout", "-c 50 --inflight 8 --publishers 8 --for 1s --warm-up 200ms"),
+        ("broadcast", "fanout", "-c 50 --rate 80 --burst 8 --compress --size 1k --for 1s --warm-up 200ms"),
+        ("echo", "storm", "-c 100 --rate 200 --for 1s --warm-up 200ms"),
         ("echo", "storm", "-c 50 --drop 20% --for 1s --warm-up 200ms"),
         ("echo", "slow", "-c 20 --rate 500 --for 1s --warm-up 200ms"),
     ];
     for (mode, scenario, options) in cases {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let server = format!("{} {mode} --listen 127.0.0.1:{port} --log-level error", corewire.display());
-        let line = format!("{scenario} ws://127.0.0.1:{port}/ {options}");
-        let report = support::report_with(&line, &["--spawn", &server]);
+        let line = format!("{scenario} {options}");
+        let report = report_of_corewire(mode, &line);
         for what in ["lost", "duplicate", "out_of_order", "corrupt", "late", "unsent"] {
             assert_eq!(number(&report, "problems", &format!("{what}_messages")), 0, "{line}: {report}");
         }

@@ -3,6 +3,7 @@
 mod support;
 
 use serde_json::Value;
+use support::schema::check;
 use support::{Fault, report, serve, serve_broadcast};
 
 #[test]
@@ -13,6 +14,11 @@ fn every_scenario_keeps_to_the_schema() {
         format!("echo ws://127.0.0.1:{echo}/ -c 4 --for 2s --warm-up 100ms --pid {}", std::process::id()),
         format!("echo ws://127.0.0.1:{faulty}/ -c 4 --for 300ms --warm-up 100ms --rate 100 --timeout 200ms"),
         format!("idle ws://127.0.0.1:{echo}/ -c 4 --for 300ms --pid {}", std::process::id()),
+        format!(
+            "idle ws://127.0.0.1:{echo}/ -c 4 --for 300ms --settle 100ms --sparse-every 100ms --hot-for 200ms --waves 2 \
+             --pid {}",
+            std::process::id()
+        ),
         format!("fanout ws://127.0.0.1:{broadcast}/ -c 4 --for 300ms --warm-up 100ms"),
         format!("storm ws://127.0.0.1:{echo}/ -c 4 --for 300ms --warm-up 100ms"),
         format!("storm ws://127.0.0.1:{echo}/ -c 4 --for 500ms --warm-up 100ms --drop 50%"),
@@ -32,48 +38,5 @@ fn a_report_that_does_not_keep_to_it_is_told() {
     check(&serde_json::json!({"url": 5, "surprise": 1}), &schema, "report", &mut complaints);
     for want in ["report.url", "report.surprise", "report.verdict"] {
         assert!(complaints.iter().any(|complaint| complaint.starts_with(want)), "{want}: {complaints:#?}");
-    }
-}
-
-/// The part of JSON Schema that ours uses.
-fn check(value: &Value, schema: &Value, place: &str, complaints: &mut Vec<String>) {
-    let types: Vec<&str> = match &schema["type"] {
-        Value::String(one) => vec![one],
-        Value::Array(several) => several.iter().filter_map(Value::as_str).collect(),
-        _ => panic!("{place}: the schema says no type"),
-    };
-    let fits = |kind: &&str| match *kind {
-        "object" => value.is_object(),
-        "array" => value.is_array(),
-        "string" => value.is_string(),
-        "boolean" => value.is_boolean(),
-        "integer" => value.is_u64(),
-        "number" => value.is_number(),
-        "null" => value.is_null(),
-        unknown => panic!("{place}: the schema says {unknown}"),
-    };
-    if !types.iter().any(fits) {
-        return complaints.push(format!("{place}: {value} is none of {types:?}"));
-    }
-    if let Some(allowed) = schema["enum"].as_array()
-        && !allowed.contains(value)
-    {
-        complaints.push(format!("{place}: {value} is none of {allowed:?}"));
-    }
-    for required in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-        if value.is_object() && value.get(required).is_none() {
-            complaints.push(format!("{place}.{required} is missing"));
-        }
-    }
-    for (name, field) in value.as_object().into_iter().flatten() {
-        let place = format!("{place}.{name}");
-        match (&schema["properties"][name], &schema["additionalProperties"]) {
-            (Value::Null, Value::Object(_)) => check(field, &schema["additionalProperties"], &place, complaints),
-            (Value::Null, _) => complaints.push(format!("{place} is unknown")),
-            (known, _) => check(field, known, &place, complaints),
-        }
-    }
-    for item in value.as_array().into_iter().flatten() {
-        check(item, &schema["items"], &format!("{place}[]"), complaints);
     }
 }

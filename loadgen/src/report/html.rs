@@ -8,15 +8,21 @@ use crate::units::{show_bytes, show_count, show_ns};
 /// One load of a comparison, with all servers.
 pub(crate) struct ComparedCase {
     pub(crate) name: String,
+    /// What the bars show.
+    pub(crate) question: &'static str,
     pub(crate) reference: String,
+    /// Titles of the figures.
+    pub(crate) columns: Vec<&'static str>,
     pub(crate) servers: Vec<ComparedServer>,
 }
 
 /// One server in one load.
 pub(crate) struct ComparedServer {
     pub(crate) name: String,
-    /// CPU per message by the reference's: lowest, median, highest.
+    /// What the bars show by the reference's: lowest, median, highest.
     pub(crate) ratio: [f64; 3],
+    /// The figures, by column.
+    pub(crate) cells: Vec<String>,
     pub(crate) response: Curve,
 }
 
@@ -30,17 +36,41 @@ pub(crate) fn page(reports: &[&Report]) -> String {
 }
 
 /// The page of a comparison.
-pub(crate) fn comparison(cases: &[ComparedCase]) -> String {
-    let mut body = String::new();
+pub(crate) fn comparison(how: &str, notes: &[String], cases: &[ComparedCase]) -> String {
+    let mut body = format!("<p>{}.</p><ul>", escape(how));
+    for note in notes {
+        let _ = writeln!(body, "<li>{}</li>", escape(note));
+    }
+    body.push_str("</ul>\n");
     for case in cases {
         let _ = writeln!(body, "<section><h1>{}</h1>", escape(&case.name));
-        let _ = writeln!(body, "<h2>Server CPU per message, as a ratio to {}</h2>", escape(&case.reference));
+        let _ = writeln!(body, "<h2>{}, as a ratio to {}</h2>", case.question, escape(&case.reference));
         body.push_str(&bars(&case.servers));
+        figures(&mut body, case);
         let curves: Vec<&Curve> = case.servers.iter().map(|server| &server.response).collect();
-        body.push_str(&percentile_plot("Response latency by percentile, all rounds together", &curves));
+        if curves.iter().any(|curve| !curve.points.is_empty()) {
+            body.push_str(&percentile_plot("Response latency by percentile, all rounds together", &curves));
+        }
         body.push_str("</section>\n");
     }
     document("corewire-load compare", &body)
+}
+
+/// Medians of all rounds, and in brackets those of the ratios to the reference.
+fn figures(body: &mut String, case: &ComparedCase) {
+    body.push_str("<div class=\"wide\"><table><tr><th></th>");
+    for column in &case.columns {
+        let _ = write!(body, "<th>{}</th>", escape(column));
+    }
+    body.push_str("</tr>\n");
+    for server in &case.servers {
+        let _ = write!(body, "<tr><th>{}</th>", escape(&server.name));
+        for cell in &server.cells {
+            let _ = write!(body, "<td>{}</td>", escape(cell));
+        }
+        body.push_str("</tr>\n");
+    }
+    body.push_str("</table></div>\n");
 }
 
 fn run(body: &mut String, report: &Report) {
@@ -91,6 +121,21 @@ fn facts(body: &mut String, report: &Report) {
     if let Some(memory) = &report.memory {
         row("user memory per connection", format!("{:.0} B", memory.user_bytes_per_connection));
         row("kernel memory per connection, both ends", format!("{:.0} B", memory.kernel_slab_bytes_per_connection));
+        if let Some(beyond) = memory.kernel_beyond_sockets_bytes_per_connection {
+            row("of it beyond the sockets", format!("{beyond:.0} B"));
+        }
+        if let Some(sparse) = &memory.sparse {
+            row("user memory while sparse", format!("{:.0} B", sparse.user_bytes_per_connection));
+            if let Some(cpu_ns) = sparse.cpu_per_message_ns {
+                row("CPU per sparse message", show_ns(cpu_ns as u64));
+            }
+        }
+        if let Some(heat) = &memory.after_heat {
+            row("user memory after heat", format!("{:.0} B", heat.user_bytes_per_connection));
+        }
+        if let Some(growth) = memory.growth() {
+            row("resident after the last wave by the first", format!("{growth:.2}"));
+        }
     }
     if let Some(recovery_ns) = report.recovery_ns {
         row("recovery", show_ns(recovery_ns));
@@ -230,22 +275,23 @@ fn frame(title: &str, axes: &Axes<'_>, lines: Vec<(&str, Vec<(f64, f64)>)>) -> S
 fn bars(servers: &[ComparedServer]) -> String {
     let highest = servers.iter().map(|server| server.ratio[2]).fold(1.0, f64::max) * 1.15;
     let height = 44.0 * servers.len() as f64 + 10.0;
-    let place = |ratio: f64| 200.0 + ratio / highest * (WIDTH - 320.0);
+    let place = |ratio: f64| BARS_LEFT + ratio / highest * (WIDTH - BARS_LEFT - 120.0);
     let mut out = format!("<figure><svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"ratios\">");
     for (number, server) in servers.iter().enumerate() {
         let y = 44.0 * number as f64 + 8.0;
         let [low, median, high] = server.ratio;
         let _ = write!(
             out,
-            "<text class=\"y\" x=\"190\" y=\"{ty}\">{name}</text>\
-             <rect class=\"c{colour}\" x=\"200\" y=\"{y}\" width=\"{width:.1}\" height=\"28\"/>\
+            "<text class=\"y\" x=\"{tx0}\" y=\"{ty}\">{name}</text>\
+             <rect class=\"c{colour}\" x=\"{BARS_LEFT}\" y=\"{y}\" width=\"{width:.1}\" height=\"28\"/>\
              <line class=\"range\" x1=\"{x1:.1}\" x2=\"{x2:.1}\" y1=\"{my}\" y2=\"{my}\"/>\
              <text x=\"{tx:.1}\" y=\"{ty}\">{median:.2}</text>",
             ty = y + 20.0,
             my = y + 14.0,
             name = escape(&server.name),
             colour = number % COLOURS,
-            width = place(median) - 200.0,
+            tx0 = BARS_LEFT - 10.0,
+            width = place(median) - BARS_LEFT,
             x1 = place(low),
             x2 = place(high),
             tx = place(high) + 10.0,
@@ -272,16 +318,19 @@ const WIDTH: f64 = 900.0;
 const HEIGHT: f64 = 360.0;
 const LEFT: f64 = 140.0;
 const RIGHT: f64 = 40.0;
+/// Where bars begin: names stand before it, on a phone in large letters.
+const BARS_LEFT: f64 = 270.0;
 const TOP: f64 = 20.0;
 const BOTTOM: f64 = 44.0;
 /// Colours in the style sheet.
-const COLOURS: usize = 6;
+const COLOURS: usize = 10;
 
 const STYLE: &str = "
 :root{color-scheme:light dark;--ink:#1b1f24;--soft:#5b6470;--paper:#fff;--card:#f5f6f8;--grid:#dde1e6;
---good:#1a7f37;--bad:#b42318;--c0:#1f6feb;--c1:#d9730d;--c2:#1a7f37;--c3:#8250df;--c4:#bf3989;--c5:#57606a}
+--good:#1a7f37;--bad:#b42318;--c0:#1f6feb;--c1:#d9730d;--c2:#1a7f37;--c3:#8250df;--c4:#bf3989;--c5:#57606a;
+--c6:#0e7c86;--c7:#9a6700;--c8:#cf222e;--c9:#3c5a14}
 @media(prefers-color-scheme:dark){:root{--ink:#e6e9ed;--soft:#9aa4b0;--paper:#14171b;--card:#1d2127;--grid:#343b44;
---good:#4ac26b;--bad:#ff7b72;--c0:#58a6ff;--c1:#f0883e;--c2:#56d364;--c3:#bc8cff;--c4:#ff7eb6;--c5:#adb7c2}}
+--good:#4ac26b;--bad:#ff7b72;--c0:#58a6ff;--c1:#f0883e;--c2:#56d364;--c3:#bc8cff;--c4:#ff7eb6;--c5:#adb7c2;--c6:#39c5cf;--c7:#d4a72c;--c8:#ff7b72;--c9:#a5d66f}}
 *{box-sizing:border-box}
 body{margin:0 auto;max-width:960px;padding:1rem;background:var(--paper);color:var(--ink);
 font:16px/1.5 system-ui,sans-serif}
@@ -299,11 +348,17 @@ svg text{fill:var(--soft);font-size:16px}svg text.y{text-anchor:end}svg text.x{t
 .grid{stroke:var(--grid)}.line{fill:none;stroke-width:2.5;stroke-linejoin:round}.range{stroke:var(--ink);stroke-width:3}
 polyline.c0{stroke:var(--c0)}polyline.c1{stroke:var(--c1)}polyline.c2{stroke:var(--c2)}
 polyline.c3{stroke:var(--c3)}polyline.c4{stroke:var(--c4)}polyline.c5{stroke:var(--c5)}
+polyline.c6{stroke:var(--c6)}polyline.c7{stroke:var(--c7)}polyline.c8{stroke:var(--c8)}polyline.c9{stroke:var(--c9)}
 rect.c0{fill:var(--c0)}rect.c1{fill:var(--c1)}rect.c2{fill:var(--c2)}
 rect.c3{fill:var(--c3)}rect.c4{fill:var(--c4)}rect.c5{fill:var(--c5)}
+rect.c6{fill:var(--c6)}rect.c7{fill:var(--c7)}rect.c8{fill:var(--c8)}rect.c9{fill:var(--c9)}
 .legend{margin:.25rem 0}.legend span{margin-right:1rem}.legend span::before{content:'\\25CF';margin-right:.3rem}
 .legend .c0::before{color:var(--c0)}.legend .c1::before{color:var(--c1)}.legend .c2::before{color:var(--c2)}
 .legend .c3::before{color:var(--c3)}.legend .c4::before{color:var(--c4)}.legend .c5::before{color:var(--c5)}
+.legend .c6::before{color:var(--c6)}.legend .c7::before{color:var(--c7)}.legend .c8::before{color:var(--c8)}
+.legend .c9::before{color:var(--c9)}
+.wide{overflow-x:auto}table{border-collapse:collapse;font-size:.85rem;white-space:nowrap}
+th,td{padding:.25rem .6rem;text-align:right;border-bottom:1px solid var(--grid)}th:first-child{text-align:left}
 pre{overflow-x:auto;background:var(--card);padding:.75rem;border-radius:.5rem;font-size:.8rem}
 footer{color:var(--soft);margin:2rem 0 1rem;font-size:.85rem}
 @media(max-width:600px){svg text{font-size:24px}}
@@ -320,15 +375,23 @@ mod tests {
         let server = |name: &str| ComparedServer {
             name: name.to_owned(),
             ratio: [0.9, 1.0, 1.1],
+            cells: vec!["5 <".to_owned()],
             response: Curve::of(name, &latencies),
         };
         let servers = vec![server("a<b"), server("c")];
-        let case = ComparedCase { name: "1 & 2".to_owned(), reference: "c".to_owned(), servers };
-        let page = comparison(&[case]);
+        let case = ComparedCase {
+            name: "1 & 2".to_owned(),
+            question: "CPU",
+            reference: "c".to_owned(),
+            columns: vec!["CPU"],
+            servers,
+        };
+        let page = comparison("how", &["left out: <x>".to_owned()], &[case]);
         for foreign in ["http:", "https:", "<script", "a<b", "NaN", "inf"] {
             assert!(!page.contains(foreign), "{foreign}");
         }
         assert!(page.contains("a&lt;b") && page.contains("1 &amp; 2"));
+        assert!(page.contains("<td>5 &lt;</td>") && page.contains("left out: &lt;x&gt;"));
         assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
     }
 }

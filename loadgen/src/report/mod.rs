@@ -2,6 +2,7 @@
 
 pub(crate) mod hdr;
 pub(crate) mod html;
+pub(crate) mod memory;
 mod text;
 mod verdict;
 
@@ -15,6 +16,7 @@ use crate::observe::Observed;
 use crate::tally::Counts;
 use crate::target::Scheme;
 
+use memory::MemoryReport;
 pub(crate) use verdict::Verdict;
 
 /// The result of one run. Every quantity carries its unit in its name.
@@ -39,6 +41,7 @@ pub(crate) struct Report {
     pub(crate) subscriber: Summary,
     pub(crate) recovery_ns: Option<u64>,
     pub(crate) slow_dropped_connections: u64,
+    pub(crate) wire: WireReport,
     pub(crate) memory: Option<MemoryReport>,
     pub(crate) problems: Problems,
     pub(crate) server: Option<ServerReport>,
@@ -89,6 +92,7 @@ pub(crate) struct Plan {
     pub(crate) worker_cores: Vec<usize>,
     pub(crate) warm_up_s: f64,
     pub(crate) measured_s: f64,
+    pub(crate) cool_down_s: f64,
 }
 
 /// What came of it.
@@ -105,6 +109,34 @@ pub(crate) struct Achieved {
     pub(crate) opened_connections: u64,
     pub(crate) resumed_tls_sessions: u64,
     pub(crate) interrupted: bool,
+}
+
+/// Bytes within the measured window, as messages say and as sockets say.
+#[derive(Debug, Serialize)]
+pub(crate) struct WireReport {
+    /// permessage-deflate.
+    pub(crate) compression_offered: bool,
+    /// Connections whose server took it, over the whole run.
+    pub(crate) compressed_connections: u64,
+    pub(crate) sent_payload_bytes: u64,
+    /// Frames, and TLS records around them.
+    pub(crate) sent_wire_bytes: u64,
+    pub(crate) arrived_payload_bytes: u64,
+    pub(crate) arrived_wire_bytes: u64,
+}
+
+impl WireReport {
+    fn of(load: &Load, outcome: &Outcome) -> Self {
+        let wire = outcome.tally.wire;
+        Self {
+            compression_offered: load.compress,
+            compressed_connections: wire.compressed_connections,
+            sent_payload_bytes: wire.sent_payload_bytes,
+            sent_wire_bytes: wire.sent_bytes,
+            arrived_payload_bytes: outcome.tally.counts.arrived_bytes,
+            arrived_wire_bytes: wire.arrived_bytes,
+        }
+    }
 }
 
 /// What went wrong, over the whole run.
@@ -135,22 +167,6 @@ pub(crate) struct ServerReport {
     pub(crate) rss_bytes: Option<u64>,
 }
 
-/// What the server's connections cost, from what `/proc` said before and after.
-#[derive(Debug, Serialize)]
-pub(crate) struct MemoryReport {
-    pub(crate) connections: u64,
-    pub(crate) processes: usize,
-    /// The server's proportional set size.
-    pub(crate) user_bytes_per_connection: f64,
-    /// Kernel objects of the whole machine, both ends of each connection and this tool's operations included.
-    pub(crate) kernel_slab_bytes_per_connection: f64,
-    /// Bytes in socket buffers, both ends.
-    pub(crate) kernel_socket_bytes_per_connection: f64,
-    pub(crate) before_pss_bytes: u64,
-    pub(crate) after_pss_bytes: u64,
-    pub(crate) opening_s: f64,
-}
-
 /// About this tool itself.
 #[derive(Debug, Serialize)]
 pub(crate) struct GeneratorReport {
@@ -159,6 +175,8 @@ pub(crate) struct GeneratorReport {
     /// Of the busiest worker: CPU, or, while spinning, time in turns that had something to do.
     pub(crate) busiest_worker_share: f64,
     pub(crate) cpu_per_message_ns: Option<f64>,
+    /// This tool's CPU per message by the server's. `null` while it spins, and where no server was observed.
+    pub(crate) cpu_by_server_cpu: Option<f64>,
     /// CPU that neither the server nor this tool used, in cores. `null` if no server was observed.
     pub(crate) others_cores: Option<f64>,
     pub(crate) stolen_cores: Option<f64>,
@@ -194,6 +212,7 @@ impl Report {
             subscriber: Summary::of("subscriber_mean", &outcome.tally.subscriber_means),
             recovery_ns: outcome.tally.recovery_ns,
             slow_dropped_connections: outcome.tally.slow_dropped,
+            wire: WireReport::of(load, outcome),
             memory: None,
             problems: Problems::of(&counts, outcome),
             server: ServerReport::of(outcome),
@@ -225,6 +244,7 @@ impl Plan {
             worker_cores: load.cores.clone(),
             warm_up_s: load.warm_up.as_secs_f64(),
             measured_s: load.measured.as_secs_f64(),
+            cool_down_s: load.cool_down.as_secs_f64(),
         }
     }
 }
@@ -310,9 +330,12 @@ impl GeneratorReport {
                 after.machine_steal_ticks.saturating_sub(before.machine_steal_ticks) as f64 / TICKS_PER_SECOND;
             (((busy_s - ours_s) / span_s).max(0.0), stolen_s / span_s)
         });
+        let server_cpu_ns = observed(outcome).map(|(before, after, _)| after.cpu_ns_since(before));
+        let comparable = |&server_ns: &u64| server_ns > 0 && arrived > 0 && !load.spin && thread_sum_ns > 0;
         Self {
             lateness: Summary::of("lateness", &outcome.tally.lateness),
             busiest_worker_share,
+            cpu_by_server_cpu: server_cpu_ns.filter(comparable).map(|ns| thread_sum_ns as f64 / ns as f64),
             cpu_per_message_ns: (arrived > 0).then(|| cpu_sum_ns as f64 / arrived as f64),
             others_cores: ticks.map(|(others, _)| others),
             stolen_cores: ticks.map(|(_, stolen)| stolen),

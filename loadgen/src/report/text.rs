@@ -22,20 +22,25 @@ impl Report {
     fn plan_lines(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let plan = &self.plan;
         let loop_kind = match (plan.rate_per_second, plan.inflight_messages) {
+            (None, Some(inflight)) if self.scenario == "fanout" => {
+                format!("closed loop, {inflight} publications under way")
+            }
             (Some(rate), None) => format!("open loop, {rate} messages/s"),
             (Some(rate), Some(inflight)) => format!("open loop, {rate} messages/s, at most {inflight} under way each"),
             (None, Some(inflight)) => format!("closed loop, {inflight} under way each"),
+            (None, None) if self.scenario == "idle" => "silent".to_owned(),
             (None, None) => "as fast as it goes".to_owned(),
         };
         writeln!(f, "{} {}", self.scenario, self.url)?;
         writeln!(
             f,
-            "plan       {} connections × {} B {}, {loop_kind}, {} s after {} s of warm-up",
+            "plan       {} connections × {} B {}, {loop_kind}, {} s after {} s of warm-up{}",
             show_count(plan.connections as u64),
             plan.payload_bytes,
             plan.payload_kind,
             plan.measured_s,
             plan.warm_up_s,
+            if plan.cool_down_s > 0.0 { format!(", {} s of cool-down", plan.cool_down_s) } else { String::new() },
         )
     }
 
@@ -60,6 +65,7 @@ impl Report {
             things,
             show_bytes(achieved.arrived_bytes_per_second as u64),
         )?;
+        self.wire_line(f)?;
         let problems = &self.problems;
         writeln!(
             f,
@@ -73,6 +79,24 @@ impl Report {
             writeln!(f, "error      {count} × {kind}: {}", problems.error_examples[kind])?;
         }
         Ok(())
+    }
+
+    /// What compression came to, if it was offered.
+    fn wire_line(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let wire = &self.wire;
+        if !wire.compression_offered {
+            return Ok(());
+        }
+        let (taken, opened) = (wire.compressed_connections, self.achieved.opened_connections);
+        write!(f, "deflate    taken by the server on {taken} of {opened} connections")?;
+        for (what, wire_bytes, payload_bytes) in [
+            ("sent", wire.sent_wire_bytes, wire.sent_payload_bytes),
+            ("arrived", wire.arrived_wire_bytes, wire.arrived_payload_bytes),
+        ] {
+            let percent = wire_bytes as f64 / payload_bytes.max(1) as f64 * 100.0;
+            write!(f, "; {what} {} for {} ({percent:.0} %)", show_bytes(wire_bytes), show_bytes(payload_bytes))?;
+        }
+        writeln!(f)
     }
 
     fn latency_lines(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -100,18 +124,10 @@ impl Report {
             let (resumed, opened) = (self.achieved.resumed_tls_sessions, self.achieved.opened_connections);
             writeln!(f, "\ntls        {resumed} of {opened} sessions were resumed")?;
         }
-        let Some(memory) = &self.memory else { return Ok(()) };
-        writeln!(
-            f,
-            "\nmemory     per connection: {:.0} B user (PSS), {:.0} B kernel objects, {:.0} B socket buffers\n           \
-             {} connections from {} process(es), opened in {:.1} s; the kernel's part counts both ends",
-            memory.user_bytes_per_connection,
-            memory.kernel_slab_bytes_per_connection,
-            memory.kernel_socket_bytes_per_connection,
-            show_count(memory.connections),
-            memory.processes,
-            memory.opening_s,
-        )
+        match &self.memory {
+            Some(memory) => write!(f, "\n{memory}"),
+            None => Ok(()),
+        }
     }
 
     fn server_lines(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -137,6 +153,9 @@ impl Report {
         write!(f, "generator  ")?;
         if let Some(cpu_ns) = generator.cpu_per_message_ns {
             write!(f, "{cpu_ns:.0} ns per message, ")?;
+        }
+        if let Some(ratio) = generator.cpu_by_server_cpu {
+            write!(f, "{ratio:.2} of the server's, ")?;
         }
         write!(f, "busiest worker {:.1} % busy", generator.busiest_worker_share * 100.0)?;
         if let Some(others) = generator.others_cores {

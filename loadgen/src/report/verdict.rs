@@ -24,6 +24,10 @@ impl Verdict {
         pacing(report, &mut reasons);
         limits(report, &mut reasons, &mut remarks);
         machine(report, &mut reasons, &mut remarks);
+        if report.wire.compression_offered && report.wire.compressed_connections < report.achieved.opened_connections {
+            let (taken, opened) = (report.wire.compressed_connections, report.achieved.opened_connections);
+            remarks.push(format!("permessage-deflate was offered, and taken on {taken} of {opened} connections"));
+        }
         if raw {
             remarks.push("tcp:// measures an echo of bytes, not a WebSocket server".to_owned());
         }

@@ -1,41 +1,169 @@
 //! `idle`: connections that say nothing, or only a ping now and then. What they cost is read from outside.
+//!
+//! In between they may be made to talk: one message each now and then, or as fast as it goes. Whoever holds them says
+//! when, through [`Talk`].
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 
 use corewire::protocol::MessageKind;
 
 use super::Scenario;
 use crate::link::{Desk, Reading};
+use crate::payload::{Content, Expected, Pattern};
 
 /// What the idle do.
 #[derive(Clone, Debug)]
 pub(crate) struct IdlePlan {
     /// Pings per second of all connections together; `None` is silence.
     pub(crate) pings_per_second: Option<f64>,
+    /// Messages per second of all connections together, while the mood is [`Mood::Sparse`].
+    pub(crate) sparse_per_second: Option<f64>,
     /// Whether a receive is posted for each connection: it costs kernel memory, on our side.
     pub(crate) reads: bool,
+    pub(crate) talk: Arc<Talk>,
+}
+
+/// What the connections are to do now, and what they have done. Written and read by several threads.
+#[derive(Debug, Default)]
+pub(crate) struct Talk {
+    mood: AtomicU8,
+    answered: AtomicU64,
+    out: AtomicI64,
+}
+
+/// What the connections are to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mood {
+    /// Nothing, but for pings.
+    Silent,
+    /// A small message each now and then, at a rate.
+    Sparse,
+    /// The next small message as soon as the last is answered.
+    Hot,
+}
+
+impl Talk {
+    pub(crate) fn set(&self, mood: Mood) {
+        self.mood.store(mood as u8, Ordering::Release);
+    }
+
+    fn mood(&self) -> Mood {
+        const SPARSE: u8 = Mood::Sparse as u8;
+        const HOT: u8 = Mood::Hot as u8;
+        match self.mood.load(Ordering::Acquire) {
+            SPARSE => Mood::Sparse,
+            HOT => Mood::Hot,
+            _ => Mood::Silent,
+        }
+    }
+
+    /// Messages that have been answered since the beginning.
+    pub(crate) fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Acquire)
+    }
+
+    /// Whether no message is under way.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.out.load(Ordering::Acquire) <= 0
+    }
 }
 
 /// One worker's part.
 pub(crate) struct Idle {
     plan: IdlePlan,
-    link_count: usize,
+    pattern: Arc<Pattern>,
+    /// The number that this worker's first link has among all.
+    first_origin: u32,
+    lanes: Vec<Lane>,
     /// Pings that are out: by slot and number, the moment they were meant for and the moment they left.
     out: BTreeMap<(usize, u64), (u64, u64)>,
+    /// Messages that are out.
+    talking: usize,
+    /// What the connections do.
+    mood: Mood,
     stopped_ns: Option<u64>,
     /// Whether those that the server let go had time to be noticed.
     looked: bool,
 }
 
+/// What a link says.
+#[derive(Clone, Copy, Default)]
+struct Lane {
+    sequence: u64,
+    /// The message that is out: the moment it was meant for and the moment it left.
+    out: Option<(u64, u64)>,
+}
+
 impl Idle {
-    pub(crate) fn new(plan: IdlePlan, link_count: usize) -> Self {
-        Self { plan, link_count, out: BTreeMap::new(), stopped_ns: None, looked: false }
+    pub(crate) fn new(plan: IdlePlan, pattern: Arc<Pattern>, first_origin: u32, link_count: usize) -> Self {
+        Self {
+            plan,
+            pattern,
+            first_origin,
+            lanes: vec![Lane::default(); link_count],
+            out: BTreeMap::new(),
+            talking: 0,
+            mood: Mood::Silent,
+            stopped_ns: None,
+            looked: false,
+        }
+    }
+
+    fn say(&mut self, slot: usize, intended_ns: u64, desk: &mut Desk) {
+        if !desk.is_open(slot) {
+            return;
+        }
+        let lane = &mut self.lanes[slot];
+        if lane.out.is_some() {
+            desk.tally.error("still_unanswered", || {
+                "a connection was to say something while its last message had not been answered".to_owned()
+            });
+            return;
+        }
+        let (origin, sequence) = (self.first_origin + slot as u32, lane.sequence);
+        lane.out = Some((intended_ns, desk.now_ns));
+        self.talking += 1;
+        self.plan.talk.out.fetch_add(1, Ordering::AcqRel);
+        let pattern = &self.pattern;
+        desk.send(slot, pattern.kind(), TALK_BYTES, |out| pattern.write(origin, sequence, TALK_BYTES, out));
+        desk.tally.sent(intended_ns, desk.now_ns);
+    }
+
+    /// A message that was out is not any more.
+    fn take_out(&mut self, slot: usize) -> Option<(u64, u64)> {
+        let out = self.lanes[slot].out.take()?;
+        self.talking -= 1;
+        self.plan.talk.out.fetch_sub(1, Ordering::AcqRel);
+        Some(out)
+    }
+
+    /// Follows what whoever holds us wants.
+    fn follow(&mut self, desk: &mut Desk) {
+        let mood = self.plan.talk.mood();
+        if mood == self.mood || self.stopped_ns.is_some() {
+            return;
+        }
+        self.mood = mood;
+        if mood != Mood::Silent {
+            for link in &mut desk.links {
+                link.read(Reading::Flowing);
+            }
+        }
+        if mood == Mood::Hot {
+            for slot in 0..self.lanes.len() {
+                if self.lanes[slot].out.is_none() {
+                    self.say(slot, desk.now_ns, desk);
+                }
+            }
+        }
     }
 }
 
 impl Scenario for Idle {
     fn rate_per_second(&self) -> Option<f64> {
-        self.plan.pings_per_second
+        self.plan.pings_per_second.or(self.plan.sparse_per_second)
     }
 
     fn needs_every_link(&self) -> bool {
@@ -52,7 +180,13 @@ impl Scenario for Idle {
     fn on_start(&mut self, _desk: &mut Desk) {}
 
     fn on_due(&mut self, number: u64, intended_ns: u64, desk: &mut Desk) {
-        let slot = (number % self.link_count as u64) as usize;
+        let slot = (number % self.lanes.len() as u64) as usize;
+        if self.plan.pings_per_second.is_none() {
+            if self.mood == Mood::Sparse && self.plan.talk.mood() == Mood::Sparse {
+                self.say(slot, intended_ns, desk);
+            }
+            return;
+        }
         if !desk.is_open(slot) {
             return;
         }
@@ -61,9 +195,21 @@ impl Scenario for Idle {
         self.out.insert((slot, number), (intended_ns, desk.now_ns));
     }
 
-    fn on_message(&mut self, _slot: usize, _kind: MessageKind, payload: &[u8], desk: &mut Desk) {
-        // Nobody asked for it, and nobody minds: servers greet.
+    fn on_message(&mut self, slot: usize, kind: MessageKind, payload: &[u8], desk: &mut Desk) {
         desk.tally.arrived(payload.len(), desk.now_ns);
+        // If nothing is out, nobody asked for it, and nobody minds: servers greet.
+        let Some((intended_ns, sent_ns)) = self.take_out(slot) else { return };
+        let (origin, sequence) = (self.first_origin + slot as u32, self.lanes[slot].sequence);
+        self.lanes[slot].sequence += 1;
+        let expected = Expected { origin, sequence, len: Some(TALK_BYTES) };
+        if self.pattern.read(payload, expected) != (Content::Good { origin, sequence }) || kind != self.pattern.kind() {
+            desk.tally.counts.corrupt += 1;
+        }
+        desk.tally.answered(intended_ns, sent_ns, desk.now_ns);
+        self.plan.talk.answered.fetch_add(1, Ordering::AcqRel);
+        if self.plan.talk.mood() == Mood::Hot && self.stopped_ns.is_none() {
+            self.say(slot, desk.now_ns, desk);
+        }
     }
 
     fn on_pong(&mut self, slot: usize, payload: &[u8], desk: &mut Desk) {
@@ -77,7 +223,7 @@ impl Scenario for Idle {
 
     fn on_gone(&mut self, slot: usize, desk: &mut Desk) {
         let lost: Vec<_> = self.out.range((slot, 0)..=(slot, u64::MAX)).map(|(&key, _)| key).collect();
-        desk.tally.counts.lost += lost.len() as u64;
+        desk.tally.counts.lost += lost.len() as u64 + u64::from(self.take_out(slot).is_some());
         for key in lost {
             self.out.remove(&key);
         }
@@ -92,18 +238,21 @@ impl Scenario for Idle {
     }
 
     fn on_tick(&mut self, desk: &mut Desk) {
+        self.follow(desk);
         self.looked = self.stopped_ns.is_some_and(|stopped_ns| desk.now_ns > stopped_ns + LOOK_NS);
     }
 
     fn is_drained(&self) -> bool {
-        self.out.is_empty() && self.looked
+        self.out.is_empty() && self.talking == 0 && self.looked
     }
 
     fn on_finish(&mut self, desk: &mut Desk) {
-        desk.tally.counts.lost += self.out.len() as u64;
+        desk.tally.counts.lost += (self.out.len() + self.talking) as u64;
         self.out.clear();
     }
 }
 
+/// Payload of what is said.
+pub(crate) const TALK_BYTES: usize = 64;
 /// Time for the ends of connections to be read.
 const LOOK_NS: u64 = 100_000_000;

@@ -24,9 +24,9 @@ pub(crate) trait Scenario {
         self.rate_per_second().map(|rate| Schedule::new(start_ns, rate, worker_index, worker_count))
     }
 
-    /// Whether what is due is sent by this worker.
-    fn sends(&self) -> bool {
-        true
+    /// How much of what is due before `end_ns` is to be sent by this worker.
+    fn planned_before(&self, schedule: &Schedule, end_ns: u64) -> u64 {
+        schedule.count_before(end_ns)
     }
 
     /// Whether one connection that cannot be opened makes the run pointless.
