@@ -1,6 +1,6 @@
 //! From the command line to a result: what each subcommand makes of its arguments.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -10,7 +10,7 @@ use corewire::protocol::MessageKind;
 
 use crate::args::{Command, Common, EchoArgs, FanoutArgs, IdleArgs, SlowArgs, StormArgs};
 use crate::compare::{self, Choice};
-use crate::conduct::{self, Load, Progress, ScenarioPlan};
+use crate::conduct::{self, Load, ScenarioPlan};
 use crate::crowd::{self, Stages};
 use crate::mix;
 use crate::observe::Observer;
@@ -24,7 +24,7 @@ use crate::scenario::storm::StormPlan;
 use crate::spawn::Server;
 use crate::target::{Scheme, Target};
 use crate::template::Template;
-use crate::units::{show_count, show_ns};
+use crate::view::View;
 
 /// Does what the command line says.
 ///
@@ -71,11 +71,9 @@ pub(crate) fn run_scenario(
     let common = common_of(command).ok_or("this is no scenario")?;
     let load = load_for(command)?;
     check_connections(load.connections)?;
-    let outcome = conduct::conduct(&load, observer, stop, |progress| {
-        if !common.quiet {
-            show_progress(&progress);
-        }
-    })?;
+    let mut view = View::new(format!("{} {}", load.plan.name(), load.target), common.quiet);
+    let outcome = conduct::conduct(&load, observer, stop, |progress| view.show(&progress))?;
+    drop(view);
     if let Some(path) = &common.hdr {
         hdr::write(path, &outcome)?;
     }
@@ -393,31 +391,6 @@ fn header(field: &str) -> Result<(String, String), String> {
 
 // ---- input and output --------------------------------------------------------------------------------------------
 
-fn show_progress(progress: &Progress<'_>) {
-    let mut stderr = io::stderr().lock();
-    let terminal = stderr.is_terminal();
-    let text = match progress {
-        Progress::Opening => "opening connections".to_owned(),
-        Progress::Ready => "all connections are open".to_owned(),
-        Progress::Second { number, of, planned_per_second, interval } => {
-            let (p50_ns, p99_ns) =
-                (interval.response.value_at_quantile(0.5), interval.response.value_at_quantile(0.99));
-            let planned = planned_per_second.map_or_else(String::new, |rate| format!(" of {rate}"));
-            format!(
-                "{number:>4}/{of} s  {:>11}{planned} sent/s  {:>11} arrived/s  {} open  {} errors  p50 {}  p99 {}",
-                show_count(interval.sent),
-                show_count(interval.arrived),
-                show_count(interval.open),
-                interval.errors,
-                show_ns(p50_ns),
-                show_ns(p99_ns),
-            )
-        }
-    };
-    // Nothing depends on it.
-    let _ = if terminal { write!(stderr, "\r\x1b[K{text}") } else { writeln!(stderr, "{text}") };
-}
-
 /// Tells what goes on.
 pub(crate) fn note(text: &str) {
     // Nothing depends on it.
@@ -426,9 +399,6 @@ pub(crate) fn note(text: &str) {
 
 /// Writes to stdout. A reader that has left is no failure.
 pub(crate) fn print(text: &str) -> Result<(), String> {
-    if io::stderr().is_terminal() {
-        let _ = write!(io::stderr(), "\r\x1b[K");
-    }
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(format!("the report cannot be shown: {error}")),

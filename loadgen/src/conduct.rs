@@ -157,9 +157,9 @@ pub(crate) fn conduct(
                 memory.push(((clock.now_ns() - timetable.start_ns) as f64 / 1e9, sample));
             }
         }
-        // A second is complete once the next has begun.
+        // A second is complete once all workers have told theirs.
         let seconds = board.seconds.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        while seconds.len() > seconds_told + 1 {
+        while seconds.get(seconds_told).is_some_and(|second| second.workers == worker_count) {
             tell(Progress::Second {
                 number: seconds_told + 1,
                 of: measured_s,

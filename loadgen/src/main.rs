@@ -8,6 +8,7 @@
 //! - `transport`, `worker`: bytes and time. The only ones that know monoio.
 //! - `observe`, `spawn`: the server as `/proc` shows it, and its life.
 //! - `board`, `conduct`: one run of several workers.
+//! - `view`: what is seen while a run goes on.
 //! - `report`: what is said about a run.
 //! - `crowd`: idle connections in several processes.
 //! - `args`, `commands`, `mix`, `compare`: the command line, plans of several phases, several servers in turn.
@@ -36,6 +37,7 @@ mod target;
 mod template;
 mod transport;
 mod units;
+mod view;
 mod worker;
 
 use std::process::ExitCode;

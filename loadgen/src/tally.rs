@@ -124,6 +124,8 @@ impl Wire {
 /// What happened in about a second.
 #[derive(Clone, Debug)]
 pub(crate) struct Interval {
+    /// Workers whose part is in it.
+    pub(crate) workers: usize,
     pub(crate) sent: u64,
     pub(crate) arrived: u64,
     pub(crate) errors: u64,
@@ -133,11 +135,12 @@ pub(crate) struct Interval {
 
 impl Interval {
     pub(crate) fn new() -> Self {
-        Self { sent: 0, arrived: 0, errors: 0, open: 0, response: latency::empty() }
+        Self { workers: 0, sent: 0, arrived: 0, errors: 0, open: 0, response: latency::empty() }
     }
 
     /// Adds another worker's.
     pub(crate) fn add(&mut self, other: &Self) {
+        self.workers += other.workers;
         self.sent += other.sent;
         self.arrived += other.arrived;
         self.errors += other.errors;

@@ -247,6 +247,7 @@ impl Worker {
         let second = ((self.desk.now_ns - self.start_ns) / 1_000_000_000) as usize;
         if second > self.seconds_told {
             let mut interval = std::mem::replace(&mut self.desk.tally.interval, Interval::new());
+            interval.workers = 1;
             interval.open = self.desk.open_count() as u64;
             self.board.add_second(second - 1, &interval);
             self.seconds_told = second;
