@@ -1,7 +1,7 @@
 //! From the command line to a result: what each subcommand makes of its arguments.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -32,6 +32,13 @@ use crate::view::View;
 ///
 /// A sentence.
 pub(crate) fn execute(command: Command) -> Result<(), String> {
+    match &command {
+        Command::Compare { json, html, .. } | Command::Run { json, html, .. } => check_reports([json, html])?,
+        scenario => {
+            let common = common_of(scenario).ok_or("this is no scenario")?;
+            check_reports([&common.json, &common.html, &common.hdr])?;
+        }
+    }
     match command {
         Command::Compare { plan, cases, servers, json, html } => {
             compare::run(&plan, &Choice { cases, servers }, json.as_deref(), html.as_deref())
@@ -130,6 +137,15 @@ pub(crate) fn stop_on_interrupt() -> Result<Arc<AtomicBool>, String> {
             .map_err(|error| format!("Ctrl-C cannot be caught: {error}"))?;
     }
     Ok(stop)
+}
+
+/// A report that cannot be written is better known before the run than after it.
+fn check_reports<const COUNT: usize>(paths: [&Option<PathBuf>; COUNT]) -> Result<(), String> {
+    for path in paths.into_iter().flatten() {
+        let open = std::fs::OpenOptions::new().append(true).create(true).open(path);
+        open.map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
+    }
+    Ok(())
 }
 
 /// Writes what is wanted of JSON and page.

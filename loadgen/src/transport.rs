@@ -97,9 +97,9 @@ pub(crate) enum OpenError {
     OutOfMemory(io::Error),
     #[error("TLS cannot be set up: {0}")]
     TlsSetup(TlsSetupError),
-    #[error("TLS failed: {0}")]
+    #[error("TLS failed: {0}{hint}", hint = tls_hint(.0))]
     Tls(#[from] TlsError),
-    #[error("the handshake failed: {0}")]
+    #[error("the handshake failed: {0}{hint}", hint = handshake_hint(.0))]
     Handshake(#[from] ClientHandshakeError),
     #[error("the server closed the connection during the {0}")]
     Closed(&'static str),
@@ -122,6 +122,35 @@ impl OpenError {
             Self::Closed(_) => "closed_while_opening".to_owned(),
             Self::TimedOut(_) => "open_timeout".to_owned(),
         }
+    }
+}
+
+/// What may help against a failure of TLS.
+fn tls_hint(error: &TlsError) -> &'static str {
+    match error {
+        TlsError::PlainHttp => ": try ws:// instead of wss://",
+        TlsError::CertificateRefused(_) => {
+            ": --tls-roots must hold the authority that signed it, and the URL the name that it was made for"
+        }
+        _ => "",
+    }
+}
+
+/// What may help against an answer that makes no WebSocket.
+fn handshake_hint(error: &ClientHandshakeError) -> &'static str {
+    match error {
+        ClientHandshakeError::Refused { status, .. } => match status {
+            200..=299 => ": that is a page, not a WebSocket; is the path right?",
+            300..=399 => {
+                ": it points elsewhere, and this tool does not follow; give it the URL that is meant in the end"
+            }
+            401 | 403 => ": it may want a --header, like Origin or Authorization",
+            404 => ": is the path right?",
+            429 | 503 => ": it has enough; try fewer --connections, or a --ramp",
+            _ => "",
+        },
+        ClientHandshakeError::Malformed => ": is it a WebSocket server? If it speaks TLS, try wss://",
+        _ => "",
     }
 }
 
@@ -341,3 +370,35 @@ const OFFER: DeflateOptions = DeflateOptions {
     client_max_window_bits: 15,
 };
 const HANDSHAKE_READ_BYTES: usize = 8 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_refuses_is_said_in_words() {
+        let dial = Dial {
+            target: Target::parse("ws://127.0.0.1:9/").unwrap(),
+            address: "127.0.0.1:9".parse().unwrap(),
+            tls: None,
+            headers: Vec::new(),
+            subprotocols: Vec::new(),
+            compress: false,
+            timeout: Duration::from_secs(1),
+            ring: true,
+        };
+        let cases = [
+            (rustix::io::Errno::MFILE, "out_of_descriptors", "ulimit -n"),
+            (rustix::io::Errno::NFILE, "out_of_descriptors", "ulimit -n"),
+            (rustix::io::Errno::ADDRNOTAVAIL, "out_of_ports", "more source addresses"),
+            (rustix::io::Errno::CONNREFUSED, "connect_refused", "is the server running"),
+            (rustix::io::Errno::NOMEM, "out_of_memory", "no memory left"),
+            (rustix::io::Errno::CONNRESET, "connect_reset", "the connection failed"),
+        ];
+        for (errno, kind, words) in cases {
+            let error = explain(errno.into(), &dial, None);
+            assert_eq!(error.kind(), kind);
+            assert!(error.to_string().contains(words), "{error}");
+        }
+    }
+}

@@ -2,10 +2,8 @@
 
 mod support;
 
-use std::path::PathBuf;
-
 use serde_json::Value;
-use support::{Fault, blames, load, report, serve, serve_broadcast};
+use support::{Fault, blames, load, report, report_of_corewire, serve, serve_broadcast};
 
 fn number(report: &Value, group: &str, name: &str) -> u64 {
     report[group][name].as_u64().unwrap_or_else(|| panic!("{group}.{name}: {report}"))
@@ -292,21 +290,6 @@ fn an_hdr_log_has_an_entry_for_each_second() {
     let entries = log.lines().filter(|line| !line.starts_with('#') && !line.starts_with('"')).count();
     assert!((2..=4).contains(&entries), "{log}");
     std::fs::remove_file(&path).unwrap();
-}
-
-/// Corewire, as `COREWIRE_BIN` or beside this tool, where `cargo test --workspace` builds it.
-fn corewire() -> PathBuf {
-    let beside = PathBuf::from(env!("CARGO_BIN_EXE_corewire-load")).with_file_name("corewire");
-    let path = std::env::var_os("COREWIRE_BIN").map_or(beside, PathBuf::from);
-    assert!(path.exists(), "{} is not there; build it first: cargo build -p corewire", path.display());
-    path
-}
-
-/// A run against Corewire in `mode`.
-fn report_of_corewire(mode: &str, words: &str) -> Value {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let server = format!("{} {mode} --listen 127.0.0.1:{port} --log-level error", corewire().display());
-    support::report_with(&words.replacen(' ', &format!(" ws://127.0.0.1:{port}/ "), 1), &["--spawn", &server])
 }
 
 #[test]

@@ -5,6 +5,7 @@
 pub(crate) mod schema;
 
 use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -230,4 +231,19 @@ fn frame(text: bool, payload: &[u8]) -> Vec<u8> {
     }
     frame.extend_from_slice(payload);
     frame
+}
+
+/// Corewire, as `COREWIRE_BIN` or beside this tool, where `cargo test --workspace` builds it.
+pub(crate) fn corewire() -> PathBuf {
+    let beside = PathBuf::from(env!("CARGO_BIN_EXE_corewire-load")).with_file_name("corewire");
+    let path = std::env::var_os("COREWIRE_BIN").map_or(beside, PathBuf::from);
+    assert!(path.exists(), "{} is not there; build it first: cargo build -p corewire", path.display());
+    path
+}
+
+/// A run against Corewire in `mode`.
+pub(crate) fn report_of_corewire(mode: &str, words: &str) -> serde_json::Value {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let server = format!("{} {mode} --listen 127.0.0.1:{port} --log-level error", corewire().display());
+    report_with(&words.replacen(' ', &format!(" ws://127.0.0.1:{port}/ "), 1), &["--spawn", &server])
 }
