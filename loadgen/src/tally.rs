@@ -77,6 +77,8 @@ pub(crate) struct Counts {
     pub(crate) opened: u64,
     /// Those of them that resumed a TLS session.
     pub(crate) resumed: u64,
+    /// Connections that could not be opened.
+    pub(crate) failed: u64,
 }
 
 impl Counts {
@@ -95,6 +97,7 @@ impl Counts {
         self.unsent += other.unsent;
         self.opened += other.opened;
         self.resumed += other.resumed;
+        self.failed += other.failed;
     }
 }
 

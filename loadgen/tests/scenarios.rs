@@ -130,6 +130,16 @@ fn faults_are_found_among_several_publishers() {
 }
 
 #[test]
+fn a_delay_of_a_broadcast_shows_in_the_latency() {
+    let span = std::time::Duration::from_millis(150);
+    let port = serve_broadcast(Fault::Delay(20, span));
+    let report = report(&format!("fanout ws://127.0.0.1:{port}/ -c 1 --rate 50 --for 1s --warm-up 100ms"));
+    assert_flawless(&report);
+    assert!(report["response_max_ns"].as_u64().unwrap() > 150_000_000, "{report}");
+    assert!(report["response_p50_ns"].as_u64().unwrap() < 100_000_000, "{report}");
+}
+
+#[test]
 fn idle_holds_its_connections_in_several_processes() {
     let port = serve(Fault::None);
     let report =
@@ -219,6 +229,7 @@ fn a_storm_counts_what_is_refused() {
     let port = serve(Fault::Status(503));
     let report = report(&format!("storm ws://127.0.0.1:{port}/ -c 10 --rate 50 --for 1s --warm-up 100ms"));
     assert!(report["problems"]["errors"]["handshake_503"].as_u64().unwrap() >= 50, "{report}");
+    assert_eq!(report["achieved"]["failed_connection_share"], 1.0);
 }
 
 #[test]
@@ -227,6 +238,8 @@ fn a_fifth_drops_and_comes_back() {
     let report = report(&format!("storm ws://127.0.0.1:{port}/ -c 20 --drop 20% --for 1s --warm-up 200ms"));
     assert!(report["recovery_ns"].as_u64().unwrap() < 1_000_000_000, "{report}");
     assert_eq!(number(&report, "achieved", "opened_connections"), 24);
+    assert_eq!(number(&report, "achieved", "failed_connections"), 0);
+    assert!(report["recovery_response_count"].as_u64().unwrap() > 0, "the survivors went on meanwhile: {report}");
     assert_eq!(report["problems"]["errors"], serde_json::json!({}));
 }
 
@@ -316,7 +329,7 @@ fn a_server_that_does_not_compress_is_told() {
 
 #[test]
 fn a_comparison_of_two_servers_in_every_kind_of_case() {
-    let corewire = corewire();
+    let corewire = support::corewire();
     let folder = std::env::temp_dir().join(format!("corewire-load-compare-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let server = |name: &str| {
@@ -410,4 +423,28 @@ fn every_scenario_against_corewire() {
         // Whoever holds idle connections may well use nothing.
         assert!(report["server"]["cpu_ns"].as_u64().unwrap() > 0 || scenario == "idle", "{line}");
     }
+}
+
+#[test]
+fn a_storm_over_tls_resumes_sessions_unless_it_is_told_not_to() {
+    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let folder = std::env::temp_dir().join(format!("corewire-load-storm-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
+    std::fs::write(&cert, certified.cert.pem()).unwrap();
+    std::fs::write(&key, certified.signing_key.serialize_pem()).unwrap();
+    for (option, resumes) in [("", true), ("--tls-full", false)] {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let files = format!("--tls-cert {} --tls-key {}", cert.display(), key.display());
+        let server =
+            format!("{} echo --listen 127.0.0.1:{port} --log-level error {files}", support::corewire().display());
+        let line = format!("storm wss://127.0.0.1:{port}/ -c 20 --rate 50 --for 1s --warm-up 200ms {option}");
+        let report = support::report_with(&line, &["--spawn", &server]);
+        assert_flawless(&report);
+        assert_eq!(number(&report, "achieved", "sent_messages"), 50);
+        assert_eq!(number(&report, "achieved", "failed_connections"), 0);
+        let resumed = number(&report, "achieved", "resumed_tls_sessions");
+        assert_eq!(resumed > 0, resumes, "{option}: {resumed}");
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
 }

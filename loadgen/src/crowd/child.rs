@@ -26,6 +26,7 @@ use crate::tally::Tally;
 pub(super) struct ChildResult {
     opened: u64,
     resumed: u64,
+    failed: u64,
     compressed: u64,
     sent: u64,
     answered: u64,
@@ -88,6 +89,7 @@ impl ChildResult {
         Ok(Self {
             opened: counts.opened,
             resumed: counts.resumed,
+            failed: counts.failed,
             compressed: tally.wire.compressed_connections,
             sent: counts.sent,
             answered: counts.answered,
@@ -110,6 +112,7 @@ impl ChildResult {
         let mut tally = Tally::new();
         tally.counts.opened = self.opened;
         tally.counts.resumed = self.resumed;
+        tally.counts.failed = self.failed;
         tally.wire.compressed_connections = self.compressed;
         tally.counts.sent = self.sent;
         tally.counts.planned = self.sent;

@@ -108,6 +108,9 @@ pub(crate) struct Achieved {
     pub(crate) arrived_bytes_per_second: f64,
     pub(crate) opened_connections: u64,
     pub(crate) resumed_tls_sessions: u64,
+    pub(crate) failed_connections: u64,
+    /// Of all that were tried, over the whole run.
+    pub(crate) failed_connection_share: f64,
     pub(crate) interrupted: bool,
 }
 
@@ -263,6 +266,8 @@ impl Achieved {
             arrived_bytes_per_second: counts.arrived_bytes as f64 / measured_s,
             opened_connections: counts.opened,
             resumed_tls_sessions: counts.resumed,
+            failed_connections: counts.failed,
+            failed_connection_share: counts.failed as f64 / (counts.opened + counts.failed).max(1) as f64,
             interrupted: outcome.interrupted,
         }
     }

@@ -65,6 +65,16 @@ impl Report {
             things,
             show_bytes(achieved.arrived_bytes_per_second as u64),
         )?;
+        if achieved.failed_connections > 0 || self.scenario == "storm" {
+            let (failed, opened) = (achieved.failed_connections, achieved.opened_connections);
+            let percent = achieved.failed_connection_share * 100.0;
+            let tried = show_count(failed + opened);
+            writeln!(
+                f,
+                "failed     {} of {tried} connections over the whole run ({percent:.2} %)",
+                show_count(failed)
+            )?;
+        }
         self.wire_line(f)?;
         let problems = &self.problems;
         writeln!(

@@ -36,6 +36,7 @@ impl Worker {
             }
             Err(error) => {
                 self.desk.links[slot].state = LinkState::Vacant;
+                self.desk.tally.counts.failed += 1;
                 self.desk.tally.error(&error.kind(), || error.to_string());
                 if self.scenario.needs_every_link() && matches!(self.phase, Phase::Opening) {
                     let opened = self.desk.tally.counts.opened;

@@ -113,6 +113,8 @@ impl Worker {
             Phase::Draining(timetable) => {
                 if self.scenario.is_drained() || now_ns >= timetable.drained_by_ns {
                     self.scenario.on_finish(&mut self.desk);
+                    // The last second may have ended just now.
+                    self.tell_second();
                     self.begin_closing();
                 }
             }

@@ -207,6 +207,7 @@ impl Hearer {
         match fault {
             Fault::Drop(every) if hit(every) => return,
             Fault::Duplicate(every) if hit(every) => bytes.extend_from_slice(frame),
+            Fault::Delay(every, span) if hit(every) => thread::sleep(span),
             Fault::Corrupt(every) if hit(every) => *bytes.last_mut().unwrap() ^= 4,
             Fault::Reorder(every) if hit(every) => {
                 self.held = Some(bytes);
