@@ -83,6 +83,7 @@ fn builder(config: &Config, cores: &[usize]) -> Result<Builder, Failure> {
         .connections_max(config.max_connections.unwrap_or(usize::MAX))
         .drain_delay(config.drain_delay)
         .drain_time(config.drain_time)
+        .on_calm(crate::collect)
         .restless(std::env::var_os(RESTLESS).is_some());
     for addr in &config.listen {
         builder = builder.listen_on(match addr {
