@@ -17,7 +17,10 @@ impl<H: Handler> Shard<H> {
     }
 
     /// Gives back what is left of a wave that has passed, and lets the program do the same.
-    pub(super) fn give_memory_back(&mut self, writes: &mut RingWrites<impl Future<Output = ring_write::Done> + 'static>) {
+    pub(super) fn give_memory_back(
+        &mut self,
+        writes: &mut RingWrites<impl Future<Output = ring_write::Done> + 'static>,
+    ) {
         self.hot.shrink();
         self.ready = Vec::new();
         self.write_starts = Vec::new();
