@@ -3,7 +3,7 @@
 //! A deterministic simulation without sockets, so not one of criterion's: real connections, the real wheel, peers that
 //! answer pings, talk, or are mute, and a clock that is told. It ends with a panic if one deadline is lost or fires at
 //! another tick than its own.
-//! `cargo bench -p corewire --bench deadlines`; without `--bench`, as `cargo test --benches` runs it, it is a small one.
+//! `cargo bench -p corewire --bench deadlines`; without `--bench`, as `cargo test --bench deadlines` runs it, it is a small one.
 #![allow(clippy::print_stdout, reason = "the figures are what it is for")]
 
 #[path = "support/simulation.rs"]

@@ -85,7 +85,7 @@ pub fn drain(state: &mut State<Everybody>) -> usize {
     taken
 }
 
-/// Whether this is a measurement; else `cargo test --benches` sees that it runs, and large things are made small.
+/// Whether this is a measurement; else `cargo test` sees that it runs, and large things are made small.
 pub fn is_measured() -> bool {
     std::env::args().any(|arg| arg == "--bench")
 }

@@ -324,7 +324,7 @@ impl World {
 
 /// Every fourth only ages.
 fn workspace_of(workspaces: &mut [Workspace; 2], index: u32) -> &mut Workspace {
-    &mut workspaces[usize::from(index % 4 == 0)]
+    &mut workspaces[usize::from(index.is_multiple_of(4))]
 }
 
 /// Three turns of the wheel.

@@ -98,13 +98,12 @@ mod tests {
         let mut calm = Calm::default();
         (0..WAVE_MIN).for_each(|_| calm.note_given_up(0, Tick(0)));
         let mut messages = 0;
-        let mut now = Tick(0);
         for _ in 0..100 {
-            now = calm.next_at().expect("the wave is not forgotten");
+            let now = calm.next_at().expect("the wave is not forgotten");
             messages += CALM_MESSAGES_MAX + 1;
             assert!(!calm.has_come(messages, now));
         }
-        now = calm.next_at().expect("the wave is not forgotten");
+        let now = calm.next_at().expect("the wave is not forgotten");
         assert!(calm.has_come(messages + CALM_MESSAGES_MAX, now));
         assert_eq!(calm.next_at(), None);
     }
