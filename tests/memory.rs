@@ -66,7 +66,7 @@ fn memory_is_told_by_cause(variant: Variant) {
 
     until("input that waits is seen", || memory("buffers") >= buffers_idle + 5 * 99_000);
     until("contexts are seen", || memory("deflate") >= 400 << 10);
-    until("queues are seen", || memory("queue") >= 500_000);
+    until("queues are seen", || memory("queue") >= 900_000);
     if variant.driver == DriverChoice::IoUring {
         // Those in the middle of a message wait in the ring.
         assert!(at("hot") > 0 || binary.metric("demotions_total", "") > 0);

@@ -4,7 +4,7 @@ use std::ops::AddAssign;
 
 /// Bytes of memory beyond a connection's own record, by what they are there for.
 ///
-/// Payloads that are sent by reference are not in it: many connections share one.
+/// Payloads that many connections have in their queues are not in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     /// Input that is not whole yet, or waits for the end of a pause.
