@@ -13,7 +13,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use corewire::connection::{Random, Span, Tick};
-use corewire::shard::Thermostat;
+use corewire::shard::{Load, Thermostat};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 const PING: [u8; 6] = [0x89, 0x80, 1, 2, 3, 4];
@@ -23,8 +23,13 @@ const RECORD_BYTES: usize = 72;
 fn bench(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("cold_wake");
     group.throughput(Throughput::Elements(1));
-    let thermostat =
-        Thermostat { promote_streak: 8, streak_gap: Span::of(Duration::from_millis(50)), promote_on_more: true };
+    let thermostat = Thermostat {
+        promote_streak: 8,
+        streak_gap: Span::of(Duration::from_millis(50)),
+        promote_on_more: true,
+        busy_reads: 4,
+        quiet_reads: 2,
+    };
     let sizes: &[u32] = if shard::is_measured() { &[1_000, 100_000, 1_000_000] } else { &[1_000] };
     for &connections in sizes {
         let mut random = Random::new(7);
@@ -46,7 +51,7 @@ fn bench(criterion: &mut Criterion) {
                 let index = random.below(connections.into()) as u32;
                 let mut read = black_box(PING);
                 state.handle_input(index, &mut read);
-                let promote = state.note_cold_read(index, false, &thermostat);
+                let promote = state.note_cold_read(index, false, Load::default(), &thermostat);
                 (shard::drain(&mut state), promote)
             });
         });

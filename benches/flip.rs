@@ -1,9 +1,9 @@
 //! What does it cost a core to make a connection hot and cold again?
 //!
-//! Real servers on loopback, 32 connections, two echoes each per round. One server keeps them cold (epoll), one hot
-//! (io_uring), and one is restless: there the first message of a pair makes its connection hot and the second, received
-//! through the ring, makes it cold again. Time is the CPU time of the core's thread per pair of echoes, so the flip is
-//! `restless` less the mean of the others. Where io_uring is refused only `cold` is measured.
+//! Real servers on loopback, 32 connections, two echoes each per round. One server keeps them cold (epoll), one chooses
+//! as it does by default (io_uring), and one is restless: there the first message of a pair makes its connection hot and
+//! the second, received through the ring, makes it cold again. Time is the CPU time of the core's thread per pair of
+//! echoes, so the flip is `restless` less the others, which are close. Where io_uring is refused only `cold` is measured.
 //! `cargo bench -p corewire --bench flip`
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 
@@ -26,14 +26,14 @@ fn bench(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(1));
     let cases = [
         ("cold", DriverChoice::Epoll, false),
-        ("hot", DriverChoice::IoUring, false),
+        ("chosen", DriverChoice::IoUring, false),
         ("restless", DriverChoice::IoUring, true),
     ];
     for (name, driver, restless) in cases {
         let Ok(running) = start(driver, restless) else { continue };
         let addr = running.local_addr().expect("it listens");
         let mut clients: Vec<_> = (0..CONNECTIONS).map(|_| connect(addr)).collect();
-        // Enough messages in a row to become hot, where that is possible.
+        // Enough messages in a row to become hot, where that pays.
         (0..20).for_each(|_| echo(&mut clients));
         let task = core_task();
         let promotions = || running.handle().metrics()[0].promotions.get();
@@ -47,7 +47,7 @@ fn bench(criterion: &mut Criterion) {
                 }
                 let took = cpu_time(&task) - cpu_before;
                 let flips = promotions() - promotions_before;
-                // A pause of the clients' demotes a hot one now and then.
+                // A server that chooses flips now and then.
                 let is_flipping = flips >= rounds * CONNECTIONS / 2;
                 assert!(is_flipping == restless || rounds < 100, "{name}: {flips} flips in {rounds} rounds");
                 took.mul_f64(pairs as f64 / (rounds * CONNECTIONS) as f64)

@@ -13,7 +13,6 @@ use std::time::Duration;
 use common::binary::Binary;
 use common::pki::{self, Pki};
 use common::{BINARY, Client, Folder, PATIENCE, VARIANTS, Variant, deflated_frame, frame, request, until};
-use corewire::server::DriverChoice;
 
 const IO_URING: Variant = VARIANTS[0];
 const EPOLL: Variant = VARIANTS[2];
@@ -26,7 +25,7 @@ fn start(variant: Variant, args: &[&str]) -> Binary {
 
 #[test]
 fn memory_is_told_by_cause_on_io_uring() {
-    memory_is_told_by_cause(IO_URING);
+    memory_is_told_by_cause(VARIANTS[1]);
 }
 
 #[test]
@@ -67,8 +66,8 @@ fn memory_is_told_by_cause(variant: Variant) {
     until("input that waits is seen", || memory("buffers") >= buffers_idle + 5 * 99_000);
     until("contexts are seen", || memory("deflate") >= 400 << 10);
     until("queues are seen", || memory("queue") >= 900_000);
-    if variant.driver == DriverChoice::IoUring {
-        // Those in the middle of a message wait in the ring.
+    if variant.restless {
+        // Those in the middle of a message wait in the ring, or did until they were silent for too long.
         assert!(at("hot") > 0 || binary.metric("demotions_total", "") > 0);
     }
     assert_eq!(at("cold") + at("hot"), 600 + 5 + 1 + 1);
@@ -101,35 +100,36 @@ fn tls_sessions_are_told_of() {
 
 const CROWD: usize = 500;
 
+/// Restless, so that connections become hot whatever the load.
 #[test]
 fn waves_of_hot_connections_leave_no_memory_behind_on_io_uring() {
-    let binary = start(IO_URING, &[]);
-
-    let mut crowd: Vec<_> = (0..CROWD).map(|_| Client::open(binary.addr())).collect();
+    let binary = start(VARIANTS[1], &[]);
+    let mut crowd = come(&binary);
     until("they have settled", || binary.metric("memory_returns_total", "") > 0);
     let idle = binary.anonymous_kib();
-    talk(&mut crowd);
-    let hot = binary.anonymous_kib();
-    assert!(binary.metric("promotions_total", "") >= CROWD as u64);
-    assert!(hot > idle + 3 * CROWD as u64, "{idle} KiB idle, {hot} KiB hot: nothing was there to be given back");
+    // Nearly all must have been hot together: only then is there something to be given back.
+    until("they are hot", || {
+        talk(&mut crowd);
+        binary.anonymous_kib() > idle + 3 * CROWD as u64
+    });
     let silent_max = idle + CROWD as u64 * 240 / 1024 + SLACK_KIB;
     until("those who fell silent cost little again", || binary.anonymous_kib() <= silent_max);
     drop(crowd);
     waves(&binary);
+    assert!(binary.metric("promotions_total", "") >= 6 * CROWD as u64);
 }
 
 #[test]
 fn waves_leave_no_memory_behind_on_epoll() {
-    let binary = start(EPOLL, &[]);
-    waves(&binary);
+    waves(&start(EPOLL, &[]));
 }
 
 /// Five times: come, talk, leave while still hot.
 fn waves(binary: &Binary) {
     let mut first = None;
     for wave in 1..=5 {
-        let mut crowd: Vec<_> = (0..CROWD).map(|_| Client::open(binary.addr())).collect();
-        talk(&mut crowd);
+        let mut crowd = come(binary);
+        (0..6).for_each(|_| talk(&mut crowd));
         let heated = binary.anonymous_kib();
         drop(crowd);
         until("all are gone", || binary.metric("connections", "") == 0);
@@ -149,19 +149,19 @@ fn waves(binary: &Binary) {
     assert!(binary.metric("memory_returns_total", "") > 0);
 }
 
-/// As many messages in a row as make each hot, and answers to all.
+fn come(binary: &Binary) -> Vec<Client> {
+    (0..CROWD).map(|_| Client::open(binary.addr())).collect()
+}
+
+/// Everybody says something, and then everybody gets an answer.
 fn talk(crowd: &mut [Client]) {
     let message = frame(BINARY, &[7; 64]);
-    for clients in crowd.chunks_mut(50) {
-        for _ in 0..20 {
-            clients.iter_mut().for_each(|client| client.send_raw(&message));
-            clients.iter_mut().for_each(|client| assert_eq!(client.message(), (BINARY, vec![7; 64])));
-        }
-    }
+    crowd.iter_mut().for_each(|client| client.send_raw(&message));
+    crowd.iter_mut().for_each(|client| assert_eq!(client.message(), (BINARY, vec![7; 64])));
 }
 
 /// What a process may grow by for other reasons; the allocator's units are large beside so few connections.
-const SLACK_KIB: u64 = 384;
+const SLACK_KIB: u64 = 768;
 
 // ---- descriptors ---------------------------------------------------------------------------------------------
 
