@@ -85,7 +85,8 @@ shard_metrics! {
     connections_open: Gauge "connections" ("state" = "open") "Connections by state.";
     connections_handshaking: Gauge "connections" ("state" = "handshaking") "Connections by state.";
     connections_closing: Gauge "connections" ("state" = "closing") "Connections by state.";
-    connections_hot: Gauge "connections_hot" "Connections with a receive posted in the ring; the others are cold.";
+    connections_cold: Gauge "connections_by_temperature" ("temperature" = "cold") "Connections by temperature: a hot one has a receive posted in the ring.";
+    connections_hot: Gauge "connections_by_temperature" ("temperature" = "hot") "Connections by temperature: a hot one has a receive posted in the ring.";
     promotions: Counter "promotions_total" "Connections that went from cold to hot.";
     demotions: Counter "demotions_total" "Connections that went from hot to cold.";
 
@@ -100,6 +101,7 @@ shard_metrics! {
     refused_tls: Counter "refusals_total" ("reason" = "tls") "Connections refused before they were open.";
     refused_handler: Counter "refusals_total" ("reason" = "handler") "Connections refused before they were open.";
     refused_draining: Counter "refusals_total" ("reason" = "draining") "Connections refused before they were open.";
+    refused_descriptors: Counter "refusals_total" ("reason" = "descriptors") "Connections refused before they were open.";
     http_requests: Counter "http_requests_total" "Plain HTTP requests answered on the WebSocket port.";
 
     messages_in_text: Counter "messages_in_total" ("type" = "text") "Messages received.";
@@ -113,6 +115,13 @@ shard_metrics! {
     writes_ring: Counter "writes_total" ("gear" = "ring") "Writes, by the way they left.";
     queued_bytes: Gauge "queued_bytes" "Bytes that wait to be sent.";
     queue_drops: Counter "queue_drops_total" "Messages not queued because a peer's queue was full.";
+
+    memory_record: Gauge "memory_bytes" ("cause" = "record") "User memory of connections by what it is there for.";
+    memory_buffers: Gauge "memory_bytes" ("cause" = "buffers") "User memory of connections by what it is there for.";
+    memory_queue: Gauge "memory_bytes" ("cause" = "queue") "User memory of connections by what it is there for.";
+    memory_tls: Gauge "memory_bytes" ("cause" = "tls") "User memory of connections by what it is there for.";
+    memory_deflate: Gauge "memory_bytes" ("cause" = "deflate") "User memory of connections by what it is there for.";
+    memory_returns: Counter "memory_returns_total" "Times that memory was given back after a wave of connections.";
 
     closes_normal: Counter "closes_total" ("code" = "1000") "Ended connections by the close code that ended them.";
     closes_going_away: Counter "closes_total" ("code" = "1001") "Ended connections by the close code that ended them.";

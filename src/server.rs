@@ -70,6 +70,7 @@ pub struct Builder {
     connections_max: usize,
     drain_delay: Duration,
     drain_time: Duration,
+    on_calm: Option<fn()>,
     restless: bool,
     #[cfg(feature = "tls")]
     tls: Option<crate::tls::ServerTls>,
@@ -139,6 +140,7 @@ impl Server {
             connections_max: usize::MAX,
             drain_delay: Duration::ZERO,
             drain_time: Duration::from_secs(5),
+            on_calm: None,
             restless: false,
             #[cfg(feature = "tls")]
             tls: None,
@@ -221,6 +223,15 @@ impl Builder {
     #[must_use]
     pub fn tls(mut self, tls: crate::tls::ServerTls) -> Self {
         self.tls = Some(tls);
+        self
+    }
+
+    /// Has every core call this on its own thread after a wave of connections has opened, fallen silent or left, when
+    /// the core is calm, and at most once per second. The place to make an allocator give freed pages back, which
+    /// mostly must be asked on the thread that freed them. It may take some milliseconds. Default: nothing.
+    #[must_use]
+    pub fn on_calm(mut self, call: fn()) -> Self {
+        self.on_calm = Some(call);
         self
     }
 

@@ -35,7 +35,7 @@ pub(crate) enum Failure {
 pub(crate) fn serve(config: &Config, cores: &[usize]) -> Result<(), Failure> {
     // Before any thread starts, so that no signal finds the process without a handler.
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(Failure::Signals)?;
-    check_descriptors(config);
+    raise_open_files();
     let builder = builder(config, cores)?;
     let running = match config.command {
         Command::Serve => builder.start(|_| Serve::default()),
@@ -83,6 +83,7 @@ fn builder(config: &Config, cores: &[usize]) -> Result<Builder, Failure> {
         .connections_max(config.max_connections.unwrap_or(usize::MAX))
         .drain_delay(config.drain_delay)
         .drain_time(config.drain_time)
+        .on_calm(crate::collect)
         .restless(std::env::var_os(RESTLESS).is_some());
     for addr in &config.listen {
         builder = builder.listen_on(match addr {
@@ -100,23 +101,34 @@ fn builder(config: &Config, cores: &[usize]) -> Result<Builder, Failure> {
     Ok(builder)
 }
 
-/// Raises the soft limit of open files to the hard one, and says so if that is not enough.
-fn check_descriptors(config: &Config) {
+/// Raises the soft limit of open files to the hard one.
+fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
+    // Where it is refused, the lower limit is what is announced.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
-    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+}
+
+/// How many connections the limit of open files allows, now that the server has what it needs itself.
+fn announce_limits(config: &Config) {
+    let Some(open_files) = getrlimit(Resource::Nofile).current else {
+        return tracing::info!(max_connections = config.max_connections, "limits; open files are not limited");
+    };
+    // Reading the folder opens it.
+    let own = std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count().saturating_sub(1)) as u64;
+    let connections_allowed = open_files.saturating_sub(own + DESCRIPTORS_SPARE);
+    tracing::info!(open_files, connections_allowed, max_connections = config.max_connections, "limits");
     if let Some(wanted) = config.max_connections
-        && files < wanted as u64 + DESCRIPTORS_BESIDE
+        && connections_allowed < wanted as u64
     {
         tracing::warn!(
-            open_files = files,
+            open_files,
+            connections_allowed,
             max_connections = wanted,
             "the limit of open files is too low for that many connections; raise it (ulimit -Hn, or LimitNOFILE= of \
              the service) to {} or more",
-            wanted as u64 + DESCRIPTORS_BESIDE
+            wanted as u64 + own + DESCRIPTORS_SPARE
         );
     }
-    tracing::info!(open_files = files, max_connections = config.max_connections, "limits");
 }
 
 /// One line on stdout per address, for scripts; the log has the same for people.
@@ -127,6 +139,7 @@ fn announce(config: &Config, running: &Running, cores: &[usize], control: Option
         None => tracing::info!(driver = rung, "asks the kernel through"),
     }
     tracing::info!(?cores, command = ?config.command, "runs on");
+    announce_limits(config);
     if let Some(control) = control {
         tracing::info!("admin on http://{}", control.local_addr());
     }
@@ -189,7 +202,7 @@ impl ControlSource for Source {
 
 /// Makes connections change between cold and hot as often as they can; for tests.
 const RESTLESS: &str = "COREWIRE_TEST_RESTLESS";
-/// Descriptors that the server needs for itself.
-const DESCRIPTORS_BESIDE: u64 = 64;
+/// Descriptors for requests to the admin listener, and for what else may come.
+const DESCRIPTORS_SPARE: u64 = 16;
 /// To this a shell adds the number of the signal that ended a process: 143 for SIGTERM.
 const EXIT_SIGNALLED: i32 = 128;

@@ -63,7 +63,7 @@ const ROOMS: &[Room] = &[
         neighbours: &["builtin", "config", "control", "protocol", "server", "tls"],
         crates: &["rustix", "signal_hook"],
     },
-    Room { name: "main", neighbours: &["config"], crates: &["core_affinity", "mimalloc"] },
+    Room { name: "main", neighbours: &["config"], crates: &["core_affinity", "libmimalloc_sys", "mimalloc"] },
 ];
 
 /// Crates that anybody may name.
@@ -80,7 +80,7 @@ const ATOMIC_USERS: &[&str] = &["mesh/", "metrics.rs"];
 
 /// Where `unsafe` may stand, and how often at most.
 const UNSAFE_USERS: &[(&str, usize)] =
-    &[("protocol/mask.rs", 2), ("shard/hot.rs", 2), ("shard/ring_write.rs", 1), ("shard/view.rs", 1)];
+    &[("main.rs", 1), ("protocol/mask.rs", 2), ("shard/hot.rs", 2), ("shard/ring_write.rs", 1), ("shard/view.rs", 1)];
 
 /// Files longer than the aim, with the length they must not outgrow. Lower a number when its file shrinks.
 const LONG_FILES: &[(&str, usize)] = &[];

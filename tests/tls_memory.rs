@@ -169,6 +169,9 @@ fn an_idle_session_stays_below_its_target() {
             idle.rust_bytes, idle.process_bytes, idle.sizes
         );
         assert!(idle.process_bytes < IDLE_BYTES_TARGET, "TLS {name}");
+        // What the metrics say of a session.
+        let said = Session::IDLE_BYTES as isize;
+        assert!((idle.process_bytes - said).abs() < said / 5, "TLS {name}: {} of {said}", idle.process_bytes);
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a connection needs only at times: it lies in a box that an idle connection does not have.
 
+use super::memory::Memory;
 use super::receiving::Receiving;
 #[cfg(feature = "tls")]
 use super::secure::Secure;
@@ -51,13 +52,26 @@ impl Extra {
         self.inflater = None;
     }
 
-    /// Bytes of memory, this box included.
-    pub(super) fn heap_bytes(&self) -> usize {
-        let codecs =
-            self.deflater.as_ref().map_or(0, |_| DEFLATER_BYTES) + self.inflater.as_ref().map_or(0, |_| INFLATER_BYTES);
+    /// Bytes of memory. The box itself counts to what keeps it longest: TLS, then compression, then input.
+    pub(super) fn memory(&self) -> Memory {
+        let mut memory = Memory {
+            input: self.receiving.heap_bytes() + self.waiting.capacity(),
+            deflate: self.deflater.as_ref().map_or(0, |_| DEFLATER_BYTES)
+                + self.inflater.as_ref().map_or(0, |_| INFLATER_BYTES),
+            ..Memory::default()
+        };
         #[cfg(feature = "tls")]
-        let codecs = codecs + self.secure.as_ref().map_or(0, |secure| secure.heap_bytes());
-        size_of::<Self>() + self.receiving.heap_bytes() + self.waiting.capacity() + codecs
+        if let Some(secure) = &self.secure {
+            memory.tls = secure.heap_bytes();
+            memory.queue = secure.queue_heap_bytes();
+        }
+        let keeper = match memory {
+            Memory { tls: 1.., .. } => &mut memory.tls,
+            Memory { deflate: 1.., .. } => &mut memory.deflate,
+            Memory { .. } => &mut memory.input,
+        };
+        *keeper += size_of::<Self>();
+        memory
     }
 }
 
@@ -75,10 +89,10 @@ pub(super) fn release_if_idle(slot: &mut Option<Box<Extra>>, workspace: &mut Wor
     }
 }
 
-/// What a compressor of a connection's own holds: window, hash chains and output, at 15 window bits.
-const DEFLATER_BYTES: usize = 371 << 10;
-/// What a decompressor of a connection's own holds: mostly its window.
-const INFLATER_BYTES: usize = 47 << 10;
+/// What a compressor holds: window, hash chains and output, at 15 window bits. `tests/deflate_memory.rs` counts both.
+pub(super) const DEFLATER_BYTES: usize = 371 << 10;
+/// What a decompressor holds: mostly its window.
+pub(super) const INFLATER_BYTES: usize = 47 << 10;
 
 /// Capacity that a pooled box may keep.
 const KEPT_BYTES_MAX: usize = 4 << 10;

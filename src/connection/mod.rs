@@ -18,6 +18,7 @@ mod events;
 mod extra;
 mod input;
 mod limits;
+mod memory;
 mod opening;
 mod outbox;
 mod random;
@@ -37,6 +38,7 @@ mod tests;
 pub use events::{Abandoned, Cause, Closed, Event, NextStep, SendError};
 pub use input::Input;
 pub use limits::{DeflateMode, Limits};
+pub use memory::Memory;
 pub use outbox::Outbox;
 pub use random::Random;
 pub use sending::{Body, Broadcast};
@@ -259,11 +261,21 @@ impl Connection {
         plain
     }
 
-    /// Bytes of memory in the boxes, beyond the value itself. Codec contexts are counted by what they are known to
-    /// hold, not looked into.
+    /// Bytes of memory in the boxes, beyond the value itself, by what they are there for.
+    pub fn memory(&self) -> Memory {
+        let mut memory = self.extra.as_ref().map_or_else(Memory::default, |extra| extra.memory());
+        memory.queue += self.outbox.as_ref().map_or(0, |outbox| size_of::<Outbox>() + outbox.heap_bytes());
+        memory
+    }
+
+    /// Whether it has any of the boxes that [`Connection::memory`] looks into.
+    pub fn has_boxes(&self) -> bool {
+        self.outbox.is_some() || self.extra.is_some()
+    }
+
+    /// All of [`Connection::memory`].
     pub fn heap_bytes(&self) -> usize {
-        let outbox = self.outbox.as_ref().map_or(0, |outbox| size_of::<Outbox>() + outbox.heap_bytes());
-        outbox + self.extra.as_ref().map_or(0, |extra| extra.heap_bytes())
+        self.memory().total()
     }
 
     /// What is known about the TLS session, once its handshake is done.

@@ -137,10 +137,13 @@ impl Outbox {
         }
     }
 
-    /// Bytes of memory held beyond the value itself.
+    /// Bytes of memory held beyond the value itself, without payloads that others hold as well. Of a long queue only
+    /// the first segments are looked at, and the others taken to be alike.
     pub fn heap_bytes(&self) -> usize {
-        let own: usize = self.segments.iter().map(Segment::capacity).sum();
-        own + self.tail.capacity() + self.segments.capacity() * size_of::<Segment>()
+        let looked_at = self.segments.len().min(SEGMENTS_LOOKED_AT);
+        let held: usize = self.segments.iter().take(looked_at).map(Segment::heap_bytes).sum();
+        let held = held * self.segments.len() / looked_at.max(1);
+        held + self.tail.capacity() + self.segments.capacity() * size_of::<Segment>()
     }
 
     /// The next tail is gathered in `buf`, if it is not too large to be kept and there is none yet.
@@ -160,9 +163,10 @@ impl Segment {
         }
     }
 
-    fn capacity(&self) -> usize {
+    fn heap_bytes(&self) -> usize {
         match self {
             Self::Own(buf) => buf.capacity(),
+            Self::Shared(bytes) if bytes.is_unique() => bytes.len(),
             Self::Shared(_) => 0,
         }
     }
@@ -170,6 +174,9 @@ impl Segment {
 
 /// Frames are gathered in one buffer until it holds this much; a buffer that grew beyond it is not kept.
 const OWN_SEGMENT_BYTES: usize = 64 << 10;
+
+/// More would make counting memory slow: each may be a miss of the cache.
+const SEGMENTS_LOOKED_AT: usize = 16;
 
 /// Below this, copying into the buffer that is being filled is cheaper than one more segment in a gathered write.
 pub(super) const SHARE_BYTES_MIN: usize = 1 << 10;
@@ -209,6 +216,20 @@ mod tests {
             assert!(outbox.is_empty() && outbox.front().is_empty());
             outbox.push_copy(b"again");
             assert_eq!(contents(&outbox), b"again");
+        }
+    }
+
+    #[test]
+    fn memory_is_what_nobody_else_holds() {
+        let shared = Bytes::from(vec![1; 5000]);
+        for count in [1, 16, 100] {
+            let (mut alone, mut together) = (Outbox::default(), Outbox::default());
+            for _ in 0..count {
+                alone.push_shared(Bytes::from(vec![1; 5000]));
+                together.push_shared(shared.clone());
+            }
+            let list = alone.segments.capacity() * size_of::<Segment>();
+            assert_eq!((alone.heap_bytes(), together.heap_bytes()), (count * 5000 + list, list));
         }
     }
 

@@ -43,8 +43,14 @@ impl Secure {
         !self.cut.is_empty()
     }
 
+    /// The session and a record that a read cut, this value included.
     pub(super) fn heap_bytes(&self) -> usize {
-        self.cipher.heap_bytes() + self.cut.capacity()
+        size_of::<Self>() + Session::IDLE_BYTES + self.cut.capacity()
+    }
+
+    /// Ciphertext that waits to be written.
+    pub(super) fn queue_heap_bytes(&self) -> usize {
+        self.cipher.heap_bytes()
     }
 
     /// Decrypts what arrived behind `plaintext`. On error the alert is queued already.

@@ -1,6 +1,6 @@
 //! What all connections of one core share: limits, and buffers and codecs that one of them uses at a time.
 
-use super::extra::Extra;
+use super::extra::{DEFLATER_BYTES, Extra, INFLATER_BYTES};
 use super::limits::{DeflateMode, Limits, Spans};
 use super::outbox::Outbox;
 use super::random::Random;
@@ -61,10 +61,24 @@ impl Workspace {
         })
     }
 
-    /// Bytes that pools and shared codecs' buffers hold on to, for the metrics.
+    /// Bytes that pools hold on to, for the metrics.
     pub fn pooled_bytes(&self) -> usize {
         let outboxes = self.outboxes.len() * size_of::<Outbox>() + self.outboxes_heap_bytes;
         outboxes + self.extras.len() * size_of::<Extra>() + self.deflated.capacity()
+    }
+
+    /// Bytes that the codecs which connections share hold, for the metrics.
+    pub fn codec_bytes(&self) -> usize {
+        let deflaters = self.deflaters.iter().flatten().count() * DEFLATER_BYTES;
+        deflaters + self.inflater.as_ref().map_or(0, |_| INFLATER_BYTES)
+    }
+
+    /// Frees what the pools hold. The shared codecs stay: there are few, and making one costs more than a message.
+    pub fn shrink(&mut self) {
+        self.outboxes = Vec::new();
+        self.outboxes_heap_bytes = 0;
+        self.extras = Vec::new();
+        self.deflated = Vec::new();
     }
 
     pub(super) fn take_outbox(&mut self) -> Box<Outbox> {

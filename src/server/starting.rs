@@ -85,6 +85,7 @@ impl Builder {
             mailbox,
             outside: handle.outside[index].clone(),
             restless: self.restless,
+            on_calm: self.on_calm,
         });
         let options = options.collect();
         Ok((handle, options))

@@ -13,6 +13,8 @@ pub(super) struct Buffer {
 #[derive(Default)]
 pub(super) struct BufferPool {
     free: [Vec<Vec<u8>>; SIZES.len()],
+    /// Of all buffers, in use or not.
+    heap_bytes: usize,
 }
 
 /// Whether a buffer still fits.
@@ -79,19 +81,39 @@ impl BufferPool {
 
     /// Frees a part of what nobody uses, so that the pool follows the load down.
     pub(super) fn shrink(&mut self) {
-        for free in &mut self.free {
-            free.truncate(free.len() - free.len().div_ceil(2));
+        for (free, size) in self.free.iter_mut().zip(SIZES) {
+            let freed = free.len().div_ceil(2);
+            free.truncate(free.len() - freed);
+            self.heap_bytes -= freed * size;
         }
     }
 
+    /// Frees all that nobody uses.
+    pub(super) fn clear(&mut self) {
+        self.heap_bytes -= self.idle_bytes();
+        self.free = Default::default();
+    }
+
+    /// Whether none lies unused.
+    pub(super) fn is_empty(&self) -> bool {
+        self.free.iter().all(Vec::is_empty)
+    }
+
+    /// Bytes of all buffers, in use or not.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.heap_bytes
+    }
+
     /// Bytes that lie unused.
-    #[cfg(test)]
-    pub(super) fn idle_bytes(&self) -> usize {
+    fn idle_bytes(&self) -> usize {
         self.free.iter().zip(SIZES).map(|(free, size)| free.len() * size).sum()
     }
 
     fn take_class(&mut self, class: usize) -> Buffer {
-        let bytes = self.free[class].pop().unwrap_or_else(|| vec![0; SIZES[class]]);
+        let bytes = self.free[class].pop().unwrap_or_else(|| {
+            self.heap_bytes += SIZES[class];
+            vec![0; SIZES[class]]
+        });
         Buffer { bytes, small_reads: 0 }
     }
 }
@@ -147,10 +169,24 @@ mod tests {
         let mut pool = BufferPool::default();
         let taken: Vec<_> = (0..100).map(|_| pool.take(10)).collect();
         taken.into_iter().for_each(|buffer| pool.give(buffer));
-        assert_eq!(pool.idle_bytes(), 100 * SIZES[0]);
+        assert_eq!((pool.idle_bytes(), pool.heap_bytes()), (100 * SIZES[0], 100 * SIZES[0]));
         for _ in 0..8 {
             pool.shrink();
         }
-        assert_eq!(pool.idle_bytes(), 0);
+        assert!(pool.is_empty());
+        assert_eq!((pool.idle_bytes(), pool.heap_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn clearing_leaves_those_that_are_in_use() {
+        let mut pool = BufferPool::default();
+        let in_use = pool.take(20_000);
+        let unused = pool.take(10);
+        pool.give(unused);
+        pool.clear();
+        assert_eq!((pool.is_empty(), pool.heap_bytes()), (true, SIZES[2]));
+        pool.give(in_use);
+        pool.clear();
+        assert_eq!(pool.heap_bytes(), 0);
     }
 }

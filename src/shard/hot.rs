@@ -161,8 +161,26 @@ impl HotTable {
                 cancelled += 1;
             }
         }
-        self.next_sweep = if self.is_empty() { Tick::NEVER } else { now.after(SWEEP_INTERVAL) };
         self.buffers.shrink();
+        let is_over = self.is_empty() && self.buffers.is_empty();
+        self.next_sweep = if is_over { Tick::NEVER } else { now.after(SWEEP_INTERVAL) };
+    }
+
+    /// Frees what nobody uses: all pooled buffers, and the places behind the last that is taken.
+    pub(super) fn shrink(&mut self) {
+        self.buffers.clear();
+        while let Some(None) = self.slots.last() {
+            self.slots.pop();
+        }
+        self.free.retain(|slot| slot.place() < self.slots.len());
+        self.slots.shrink_to_fit();
+        self.free.shrink_to_fit();
+        self.starts.shrink_to_fit();
+    }
+
+    /// Bytes of memory in buffers, in use or not, and in the table.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.buffers.heap_bytes() + self.slots.capacity() * size_of::<Option<Slot>>()
     }
 
     fn handle(&mut self, slot: HotSlot) -> Option<monoio::io::CancelHandle> {

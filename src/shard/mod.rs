@@ -34,5 +34,5 @@ pub use listener::{ListenAddr, ListenError};
 pub(crate) use listener::{Listener, bind, unbind};
 pub use runtime::{DriverChoice, Rung, explain};
 pub use state::ShardOptions;
-pub use temperature::{ColdRead, Heat, Thermostat};
+pub use temperature::{ColdRead, Heat, Load, Thermostat};
 pub use wheel::{Node, Nodes, Wheel};

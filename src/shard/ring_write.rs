@@ -78,6 +78,12 @@ impl<F: Future<Output = Done> + 'static> RingWrites<F> {
         }
     }
 
+    /// Frees the slots that are not in use.
+    pub(super) fn shrink(&mut self) {
+        self.spare = Vec::new();
+        self.in_flight.shrink_to_fit();
+    }
+
     fn keep(&mut self, slot: Pin<Box<Option<F>>>) {
         if self.spare.len() < SPARE_MAX {
             self.spare.push(slot);

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{PATIENCE, Variant, until};
+use super::{Client, PATIENCE, Variant, until};
 use corewire::server::DriverChoice;
 
 /// A server process, killed when dropped.
@@ -134,11 +134,36 @@ impl Binary {
         line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number")
     }
 
+    /// Memory that holds no file, in KiB: other processes do not change it.
+    pub fn anonymous_kib(&self) -> u64 {
+        let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid())).expect("it lives");
+        let line = rollup.lines().find(|line| line.starts_with("Anonymous:")).expect("a figure");
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number")
+    }
+
     /// The most memory it ever had, in KiB.
     pub fn peak_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it lives");
         let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("a figure");
         line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number")
+    }
+
+    /// A figure of `GET /metrics`, summed over cores. `name` is without `corewire_`, `label` such as `cause="queue"` or
+    /// empty. It must have been started with `--admin`.
+    #[track_caller]
+    pub fn metric(&self, name: &str, label: &str) -> u64 {
+        self.wait_for_log("admin on http://");
+        let log = self.log();
+        let admin = log.split("admin on http://").nth(1).and_then(|rest| rest.lines().next()).expect("an address");
+        let mut client = Client::tcp(admin.trim().parse().expect("an address"));
+        client.send_raw(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let body = client.reply().body;
+        let name = format!("corewire_{name}{{");
+        let lines = body.lines().filter(|line| line.starts_with(&name) && line.contains(label));
+        let values: Vec<u64> =
+            lines.map(|line| line.rsplit(' ').next().expect("a value").parse().expect("whole")).collect();
+        assert!(!values.is_empty(), "no {name}{label} in {body}");
+        values.iter().sum()
     }
 
     /// Open descriptors.

@@ -273,7 +273,9 @@ fn an_opening_that_ends_within_the_tls_handshake_says_nothing() {
 fn an_idle_session_keeps_no_bytes_of_either_stream() {
     let mut pair = Pair::open();
     let idle = pair.server.connection.heap_bytes();
-    assert_eq!(idle, size_of::<Extra>(), "the box that holds the session, which rustls fills beyond it");
+    let boxes = size_of::<Extra>() + size_of::<Secure>();
+    assert_eq!(idle, boxes + Session::IDLE_BYTES, "the boxes that hold the session, and what is known to be in it");
+    assert_eq!(pair.server.connection.memory(), Memory { tls: idle, ..Memory::default() });
     let text = "x".repeat(10_000);
     pair.server.send(&text).expect("room");
     pair.client.send(&text).expect("room");

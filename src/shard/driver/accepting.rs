@@ -75,6 +75,7 @@ impl<H: Handler> Shard<H> {
         let metrics = self.state.core().metrics();
         metrics.accept_errors.add(1);
         metrics.accept_pauses.add(1);
+        metrics.refused_descriptors.add(1);
         let mend = if kernel::is_own_limit(errno) {
             "raise the limit of open files (ulimit -n, or LimitNOFILE= of the service)"
         } else {

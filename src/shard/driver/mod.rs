@@ -5,6 +5,7 @@
 //! connection gets one write, its FIN, its close or another interest.
 
 mod accepting;
+mod calming;
 mod settling;
 mod watching;
 
@@ -45,6 +46,8 @@ pub(crate) struct CoreOptions {
     pub(crate) outside: Outside<Envelope>,
     /// Makes every connection hot at its first read and cold as soon as the sweep comes by, to test the flips.
     pub(crate) restless: bool,
+    /// Called on the core's thread after a wave of connections, when the core is calm.
+    pub(crate) on_calm: Option<fn()>,
 }
 
 /// A core that is ready to run, on the thread it was made on.
@@ -89,6 +92,8 @@ impl<H: Handler> Core<H> {
             in_turn: false,
             reads: 0,
             load: Load::default(),
+            calm: false,
+            on_calm: options.on_calm,
             state: State::new(handler, options.shard, options.post, options.outside, Tick::default()),
         };
         shard.watch()?;
@@ -175,6 +180,9 @@ fn settle_all<H: Handler>(
     while let Some(start) = this.hot.pop_start() {
         monoio::spawn(hot::run(shard.clone(), start));
     }
+    if std::mem::take(&mut this.calm) {
+        this.give_memory_back(writes);
+    }
 }
 
 /// Everything of one core. Borrowed only between two awaits.
@@ -211,6 +219,9 @@ pub(super) struct Shard<H: Handler> {
     /// Reads that brought something in this turn, of cold and hot connections.
     pub(super) reads: usize,
     load: Load,
+    /// Memory is to be given back at the end of this turn.
+    calm: bool,
+    on_calm: Option<fn()>,
 }
 
 /// The socket of a connection.
@@ -378,7 +389,9 @@ impl<H: Handler> Shard<H> {
         self.timer.answer();
         self.armed_at = Tick::NEVER;
         let now = self.clock.now();
+        self.note_memory();
         self.state.handle_timers();
+        self.calm |= self.state.has_calmed();
         if let Accepting::Paused { until } = self.accepting
             && now >= until
         {
@@ -444,6 +457,7 @@ impl<H: Handler> Shard<H> {
         let metrics = self.state.core().metrics();
         metrics.promotions.add(1);
         metrics.connections_hot.add(1);
+        metrics.connections_cold.sub(1);
     }
 
     /// A hot connection's task has ended and let go of the socket.
@@ -452,6 +466,7 @@ impl<H: Handler> Shard<H> {
         let metrics = self.state.core().metrics();
         metrics.demotions.add(1);
         metrics.connections_hot.sub(1);
+        metrics.connections_cold.add(1);
         self.state.note_demotion(index);
         self.settle(index);
         self.wake();

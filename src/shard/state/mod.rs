@@ -4,8 +4,11 @@
 //! connections to be looked at ([`State::pop_touched`]). It names no socket and no clock, so a test runs several
 //! of them in one thread.
 
+mod calm;
+mod memory;
 mod opening;
 mod reach;
+mod survey;
 
 #[cfg(test)]
 mod tests;
@@ -14,6 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use memory::DriverMemory;
 pub use reach::{CoreState, ShardOptions};
 
 use super::envelope::Envelope;
@@ -178,13 +182,26 @@ impl<H: Handler> State<H> {
             self.next_tick = self.tick_every.map_or(Tick::NEVER, |every| now.after(every));
             self.guard(|handler, core| handler.tick(core));
         }
+        let sessions_bytes = self.sessions.heap_bytes();
+        self.core.survey_if_due(sessions_bytes);
     }
 
     /// When [`State::handle_timers`] is worth calling.
     pub fn next_timer(&self) -> Option<Tick> {
         let wheel = self.core.wheel.next_due();
         let tick = (self.next_tick != Tick::NEVER).then_some(self.next_tick);
-        wheel.into_iter().chain(tick).min()
+        wheel.into_iter().chain(tick).chain(self.core.next_chore()).min()
+    }
+
+    /// Whether a wave of connections has passed and the core is calm: time to give memory back. To be asked after
+    /// [`State::handle_timers`]. What the state itself holds is given back by this call; the rest is the driver's.
+    pub fn has_calmed(&mut self) -> bool {
+        let has_calmed = self.core.has_calmed();
+        if has_calmed {
+            self.core.shrink();
+            self.due = Vec::new();
+        }
+        has_calmed
     }
 
     /// Empties the mailbox. Answers what only the driver can do.
@@ -274,6 +291,7 @@ impl<H: Handler> State<H> {
         if let Some(record) = self.core.slab.get_mut(index) {
             record.heat.demoted();
         }
+        self.core.note_given_up();
     }
 
     // ---- inside --------------------------------------------------------------------------------------------

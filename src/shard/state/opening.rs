@@ -131,6 +131,7 @@ impl<H: Handler> State<H> {
             now,
         );
         self.core.peers.remove(&index);
+        self.core.note_given_up();
         self.core.metrics.connections_handshaking.sub(1);
         self.core.metrics.connections_open.add(1);
         self.sessions[index] = Some(session);

@@ -11,7 +11,10 @@ use super::super::envelope::Envelope;
 use super::super::slab::Slab;
 use super::super::wheel::Wheel;
 use super::Peers;
+use super::calm::Calm;
+use super::memory::DriverMemory;
 use super::opening::DeferredHeads;
+use super::survey::Survey;
 use crate::connection::{Body, Broadcast, Connection, Limits, Outbox, SendError, Tick, Workspace};
 use crate::handler::{Congested, Overflow, Peer, Reach, Remote};
 use crate::http::{Cidr, Response};
@@ -63,9 +66,12 @@ pub struct CoreState {
     pub(super) ready: bool,
     pub(super) draining: bool,
     /// Connections that are held back until other cores have caught up.
-    held: Vec<u32>,
+    pub(super) held: Vec<u32>,
     /// Connections that are being told that there is no room.
     surplus_count: usize,
+    pub(super) survey: Survey,
+    pub(super) calm: Calm,
+    pub(super) driver_memory: DriverMemory,
     core: u16,
     /// The last one stands for the peers of Unix sockets.
     trusted_proxies: Vec<Cidr>,
@@ -101,6 +107,9 @@ impl CoreState {
             draining: false,
             held: Vec::new(),
             surplus_count: 0,
+            survey: Survey::new(now),
+            calm: Calm::default(),
+            driver_memory: DriverMemory::default(),
             core: options.core,
             trusted_proxies: options.trusted_proxies.iter().copied().chain([local_network()]).collect(),
             #[cfg(feature = "tls")]
@@ -203,11 +212,6 @@ impl CoreState {
         self.draining && self.slab.is_empty()
     }
 
-    /// Bytes of memory by cause: records, and pools with the shared codecs' buffers.
-    pub fn memory(&self) -> (usize, usize) {
-        (self.slab.heap_bytes(), self.workspace.pooled_bytes())
-    }
-
     pub(super) fn insert(&mut self, peer: Peer) -> Option<u32> {
         let surplus = !self.census.enter();
         if surplus {
@@ -225,6 +229,7 @@ impl CoreState {
         self.peers.insert(index, peer);
         self.metrics.accepts.add(1);
         self.metrics.connections_handshaking.add(1);
+        self.metrics.connections_cold.add(1);
         self.touch(index);
         if surplus {
             self.turn_away(index);
@@ -255,6 +260,8 @@ impl CoreState {
         }
         self.peers.remove(&index);
         self.metrics.connections_closing.sub(1);
+        self.metrics.connections_cold.sub(1);
+        self.note_given_up();
     }
 
     #[cfg(feature = "tls")]
@@ -294,6 +301,7 @@ impl CoreState {
         if !record.touched {
             record.touched = true;
             self.touched.push(index);
+            self.survey.note_change();
         }
     }
 

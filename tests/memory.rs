@@ -1,0 +1,193 @@
+//! What connections cost in memory: told by cause, and given back after they were hot and after they left.
+
+#![cfg(feature = "cli")]
+#![allow(clippy::print_stderr, reason = "what led to a failure is shown beside it")]
+
+mod common;
+
+use std::io::Write;
+use std::net::Shutdown;
+use std::thread;
+use std::time::Duration;
+
+use common::binary::Binary;
+use common::pki::{self, Pki};
+use common::{BINARY, Client, Folder, PATIENCE, VARIANTS, Variant, deflated_frame, frame, request, until};
+
+const IO_URING: Variant = VARIANTS[0];
+const EPOLL: Variant = VARIANTS[2];
+
+fn start(variant: Variant, args: &[&str]) -> Binary {
+    Binary::on_any_port(variant, &[&["echo", "--admin", "127.0.0.1:0", "--ping-interval", "0"], args].concat())
+}
+
+// ---- told by cause -------------------------------------------------------------------------------------------
+
+#[test]
+fn memory_is_told_by_cause_on_io_uring() {
+    memory_is_told_by_cause(VARIANTS[1]);
+}
+
+#[test]
+fn memory_is_told_by_cause_on_epoll() {
+    memory_is_told_by_cause(EPOLL);
+}
+
+fn memory_is_told_by_cause(variant: Variant) {
+    let binary = start(variant, &["--deflate", "dedicated"]);
+    let memory = |cause: &str| binary.metric("memory_bytes", &format!("cause={cause:?}"));
+    let at = |temperature: &str| binary.metric("connections_by_temperature", &format!("temperature={temperature:?}"));
+
+    let idle: Vec<_> = (0..600).map(|_| Client::open(binary.addr())).collect();
+    until("records are counted", || memory("record") > 0);
+    until("all are cold", || (at("cold"), at("hot")) == (600, 0));
+    // Whole pages on each core, and no more than one that is not full: nothing but the record, place and session.
+    let cores = thread::available_parallelism().map_or(1, usize::from) as u64;
+    until("the walk has seen all", || memory("record") >= 600 * 72);
+    assert!(memory("record") <= (600 + 256 * cores) * 96, "{}", memory("record"));
+    for cause in ["queue", "deflate", "tls"] {
+        assert_eq!(memory(cause), 0, "{cause}");
+    }
+    let buffers_idle = memory("buffers");
+    assert!(buffers_idle < 200 << 10, "a read buffer per core and little else: {buffers_idle}");
+
+    // Half a message, which waits for its other half.
+    let mut halves: Vec<_> = (0..5).map(|_| Client::open(binary.addr())).collect();
+    halves.iter_mut().for_each(|client| client.send_raw(&frame(BINARY, &[1; 200_000])[..100_000]));
+    // A compressed message: from then on each side keeps its window.
+    let mut compressed = Client::tcp(binary.addr()).upgraded("Sec-WebSocket-Extensions: permessage-deflate\r\n");
+    compressed.send_raw(&deflated_frame(BINARY, &[2; 1000]));
+    assert!(compressed.frame().rsv1);
+    // Echoes that nobody reads.
+    let deaf = Client::tcp_narrow(binary.addr()).upgraded("");
+    let mut speaking = deaf.writer();
+    let speaker = thread::spawn(move || while speaking.write_all(&frame(BINARY, &[3; 60_000])).is_ok() {});
+
+    until("input that waits is seen", || memory("buffers") >= buffers_idle + 5 * 99_000);
+    until("contexts are seen", || memory("deflate") >= 400 << 10);
+    until("queues are seen", || memory("queue") >= 900_000);
+    if variant.restless {
+        // Those in the middle of a message wait in the ring, or did until they were silent for too long.
+        assert!(at("hot") > 0 || binary.metric("demotions_total", "") > 0);
+    }
+    assert_eq!(at("cold") + at("hot"), 600 + 5 + 1 + 1);
+
+    deaf.writer().shutdown(Shutdown::Both).expect("it is connected");
+    speaker.join().expect("it was told that nobody is there");
+    drop((idle, halves, compressed, deaf));
+    until("all are gone", || (at("cold"), at("hot")) == (0, 0));
+    until("nothing is left", || memory("queue") + memory("deflate") == 0 && memory("buffers") <= buffers_idle);
+}
+
+#[test]
+fn tls_sessions_are_told_of() {
+    let (folder, pki) = (Folder::new(), Pki::new());
+    let (cert, key) = (folder.path("cert.pem"), folder.path("key.pem"));
+    std::fs::write(&cert, &pki.cert).expect("a file");
+    std::fs::write(&key, &pki.key).expect("a file");
+    let paths = [&cert, &key].map(|path| path.to_str().expect("an ASCII path"));
+    let binary = start(IO_URING, &["--tls-cert", paths[0], "--tls-key", paths[1]]);
+    let config = pki.client(&[&rustls::version::TLS13], false);
+    let clients: Vec<_> = (0..20).map(|_| pki::connect(binary.addr(), &config).upgraded("")).collect();
+    let tls = || binary.metric("memory_bytes", "cause=\"tls\"");
+    until("all sessions are seen", || tls() >= 20 * 3_500);
+    assert!(tls() <= 20 * 4_500, "{}", tls());
+    drop(clients);
+    until("none is left", || tls() == 0);
+}
+
+// ---- given back ----------------------------------------------------------------------------------------------
+
+const CROWD: usize = 500;
+
+/// Restless, so that connections become hot whatever the load.
+#[test]
+fn waves_of_hot_connections_leave_no_memory_behind_on_io_uring() {
+    let binary = start(VARIANTS[1], &[]);
+    let mut crowd = come(&binary);
+    until("they have settled", || binary.metric("memory_returns_total", "") > 0);
+    let idle = binary.anonymous_kib();
+    // Nearly all must have been hot together: only then is there something to be given back.
+    until("they are hot", || {
+        talk(&mut crowd);
+        binary.anonymous_kib() > idle + 3 * CROWD as u64
+    });
+    let silent_max = idle + CROWD as u64 * 240 / 1024 + SLACK_KIB;
+    until("those who fell silent cost little again", || binary.anonymous_kib() <= silent_max);
+    drop(crowd);
+    waves(&binary);
+    assert!(binary.metric("promotions_total", "") >= 6 * CROWD as u64);
+}
+
+#[test]
+fn waves_leave_no_memory_behind_on_epoll() {
+    waves(&start(EPOLL, &[]));
+}
+
+/// Five times: come, talk, leave while still hot.
+fn waves(binary: &Binary) {
+    let mut first = None;
+    for wave in 1..=5 {
+        let mut crowd = come(binary);
+        (0..6).for_each(|_| talk(&mut crowd));
+        let heated = binary.anonymous_kib();
+        drop(crowd);
+        until("all are gone", || binary.metric("connections", "") == 0);
+        match first {
+            None => {
+                // Two looks of the core, and as long again.
+                thread::sleep(Duration::from_secs(4));
+                first = Some(binary.anonymous_kib());
+            }
+            Some(first) => {
+                let most = first * 11 / 10 + SLACK_KIB;
+                until("memory is given back", || binary.anonymous_kib() <= most);
+            }
+        }
+        eprintln!("wave {wave}: {heated} KiB, then {} KiB; {first:?} after the first", binary.anonymous_kib());
+    }
+    assert!(binary.metric("memory_returns_total", "") > 0);
+}
+
+fn come(binary: &Binary) -> Vec<Client> {
+    (0..CROWD).map(|_| Client::open(binary.addr())).collect()
+}
+
+/// Everybody says something, and then everybody gets an answer.
+fn talk(crowd: &mut [Client]) {
+    let message = frame(BINARY, &[7; 64]);
+    crowd.iter_mut().for_each(|client| client.send_raw(&message));
+    crowd.iter_mut().for_each(|client| assert_eq!(client.message(), (BINARY, vec![7; 64])));
+}
+
+/// What a process may grow by for other reasons; the allocator's units are large beside so few connections.
+const SLACK_KIB: u64 = 768;
+
+// ---- descriptors ---------------------------------------------------------------------------------------------
+
+#[test]
+fn the_limit_of_open_files_is_told_as_connections_and_counted_as_a_reason() {
+    const FILES: u32 = 120;
+    let args = ["echo", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--max-connections", "1000"];
+    let binary = Binary::start_with_files(EPOLL, Some(FILES), 1, &args);
+    binary.wait_for_log("raise it (ulimit -Hn");
+    let log = binary.log();
+    let allowed = log.split("connections_allowed=").nth(1).and_then(|rest| rest.split_whitespace().next());
+    let allowed: usize = allowed.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{log}"));
+    assert!(allowed < FILES as usize - 16 && allowed > 20, "{allowed}");
+
+    // Before the crowd comes: afterwards there may be no descriptor left to be asked through.
+    let refused = || binary.metric("refusals_total", "reason=\"descriptors\"");
+    let mut crowd: Vec<_> = (0..allowed).map(|_| Client::open(binary.addr())).collect();
+    assert_eq!(refused(), 0, "as many as it said have room");
+    let mut more: Vec<_> = (0..50).map(|_| Client::tcp(binary.addr())).collect();
+    more.iter_mut().for_each(|client| client.send_raw(request("/", "").as_bytes()));
+    binary.wait_for_log("accepting pauses");
+    // Some leave, so that there is room to ask.
+    crowd.drain(..).for_each(Client::close);
+    assert!(refused() > 0);
+    for client in &mut more {
+        client.set_read_timeout(PATIENCE);
+        assert_eq!(client.reply().status, 101, "who waited is let in");
+    }
+}
