@@ -14,7 +14,7 @@ use std::sync::Arc;
 pub const NAME_BYTES_MAX: usize = 255;
 
 /// What stands between two segments.
-pub const SEPARATOR: char = ':';
+pub(super) const SEPARATOR: char = ':';
 
 /// The name of a topic, known to be good. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -152,6 +152,12 @@ impl<T> Interest<T> {
         seats.iter().map(|seat| Subject::known(self.entry(seat.topic).name.clone()))
     }
 
+    /// As [`Interest::subjects_of`].
+    pub fn indexes_of(&self, subscriber: SubscriberId) -> impl Iterator<Item = SubjectIndex> {
+        let seats = self.by_subscriber.get(subscriber.0).map_or(&[][..], Seats::as_slice);
+        seats.iter().map(|seat| SubjectIndex(seat.topic))
+    }
+
     /// How many subscriptions there are on this core.
     pub fn subscription_count(&self) -> usize {
         self.subscription_count
