@@ -1,6 +1,8 @@
 //! The path of a publication through its home.
 
-use super::super::message::{Answer, Deliver, Party, Publish, Receipt, Refused, Reply, Ticket, ToCore, TopicInfo};
+use super::super::message::{
+    Answer, Deliver, Party, Publish, Receipt, ReceiptId, Refused, Reply, Ticket, ToCore, TopicInfo,
+};
 use super::super::moment::Moment;
 use super::super::name::Topic;
 use super::super::position::Position;
@@ -85,12 +87,12 @@ impl Home {
         topic: &Topic,
         now: Moment,
         out: &mut Outbound,
-    ) -> Option<super::super::message::ReceiptId> {
+    ) -> Option<ReceiptId> {
         let waiting = self.audience(topic);
         match self.receipts.open(Question { asker, ticket, about }, waiting, now) {
             Ok(id) => Some(id),
             Err(answered) => {
-                out.messages.push(to_asker(answered));
+                out.messages.push(to_asker(*answered));
                 None
             }
         }

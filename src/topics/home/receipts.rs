@@ -55,10 +55,10 @@ impl Receipts {
         question: Question,
         waiting: CoreSet,
         now: Moment,
-    ) -> Result<ReceiptId, (Party, Ticket, Answer)> {
+    ) -> Result<ReceiptId, Box<(Party, Ticket, Answer)>> {
         let open = Open { question, waiting, tally: Tally::default(), give_up_at: now.after(self.wait) };
         if waiting.is_empty() || self.open.len() >= self.open_max {
-            return Err(open.answer());
+            return Err(Box::new(open.answer()));
         }
         let id = ReceiptId(self.next);
         self.next += 1;
@@ -138,9 +138,9 @@ mod tests {
         let first = receipts.open(question(1), CoreSet::first(3), Moment(0)).expect("it waits");
         receipts.open(question(2), CoreSet::first(1), Moment(50)).expect("it waits");
         let full = receipts.open(question(3), CoreSet::first(2), Moment(50)).expect_err("only two may wait");
-        assert_eq!(counts(Some(full)), (3, Counts { tally: Tally::default(), silent: vec![0, 1] }));
+        assert_eq!(counts(Some(*full)), (3, Counts { tally: Tally::default(), silent: vec![0, 1] }));
         let nobody = receipts.open(question(4), CoreSet::default(), Moment(50)).expect_err("nobody to wait for");
-        assert_eq!(counts(Some(nobody)), (4, Counts::default()));
+        assert_eq!(counts(Some(*nobody)), (4, Counts::default()));
         assert_eq!(receipts.add(first, 1, TALLY), None);
         assert_eq!((receipts.deadline(), receipts.expire(Moment(99))), (Some(Moment(100)), None));
         assert_eq!(counts(receipts.expire(Moment(100))), (1, Counts { tally: TALLY, silent: vec![0, 2] }));

@@ -21,6 +21,7 @@ pub(super) enum Seats {
     None,
     One(Seat),
     /// At least two. Behind a box, so that those with none or one take 16 bytes.
+    #[expect(clippy::box_collection, reason = "see above")]
     Many(Box<Vec<Seat>>),
 }
 

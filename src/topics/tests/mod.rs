@@ -3,7 +3,10 @@
 //! Random schedules run from seeds that are printed when they fail. `COREWIRE_SEED=n` repeats one,
 //! `COREWIRE_SEEDS=n` runs so many fresh ones.
 
+mod client;
 pub(super) mod random;
+mod simulation;
+mod world;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
