@@ -29,6 +29,8 @@
 //! - `rate`: token buckets. Knows no clock, and not what is counted.
 //! - `auth`: tokens and keys in, permissions out. Knows neither sockets nor HTTP, and is told the time.
 //! - `wire`: JSON text to typed messages and back, and events of SSE. Knows no topics, subscribers or connections.
+//! - `topics`: who hears what: names, namespaces, subscriptions, history, presence. Knows neither WebSocket nor cores'
+//!   threads.
 //! - `metrics`: counters with one writer each. Knows nobody who reads them.
 //! - `ids`: names of things that cross folders.
 //! - `handler`: what an application implements. Knows no shards and no sockets.
@@ -43,6 +45,7 @@ pub mod connection;
 pub mod http;
 pub mod protocol;
 pub mod rate;
+pub mod topics;
 
 #[cfg(feature = "auth")]
 pub mod auth;

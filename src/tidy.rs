@@ -33,6 +33,7 @@ const ROOMS: &[Room] = &[
         crates: &["aws_lc_rs", "base64", "jsonwebtoken", "rustls_pki_types", "serde", "serde_json"],
     },
     Room { name: "wire", neighbours: &["protocol"], crates: &["serde", "serde_json"] },
+    Room { name: "topics", neighbours: &[], crates: &["bytes"] },
     Room { name: "metrics", neighbours: &[], crates: &[] },
     Room { name: "mesh", neighbours: &["ids", "metrics"], crates: &["bytes", "rtrb", "crossbeam_queue"] },
     // Of the connection a handler sees only values: how it ended, why nothing was queued, what is to be sent.
