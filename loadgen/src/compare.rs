@@ -254,11 +254,13 @@ impl<'a> Referee<'a> {
             Kind::Echo | Kind::Slow | Kind::Fanout | Kind::Storm => self.conduct(&command, contestant),
         }
         .map_err(|reason| format!("{name}, {}: {reason}", case.name))?;
-        let arrived = report.achieved.arrived_messages;
-        if arrived == 0 && case.kind != Kind::Idle && !self.is_stopped() {
-            return Err(format!("{name} answered nothing in case {}", case.name));
+        let mut slice = Slice::of(case.kind, round, &case.name, name, &report);
+        if report.achieved.arrived_messages == 0 && case.kind != Kind::Idle {
+            // The others go on; a figure that a round does not have is not told for the case.
+            slice.figures.clear();
+            slice.reasons.push("it answered nothing".to_owned());
         }
-        Ok((Slice::of(case.kind, round, &case.name, name, &report), response))
+        Ok((slice, response))
     }
 
     fn conduct(&self, command: &Command, contestant: &Contestant) -> Result<(Report, Latencies), String> {

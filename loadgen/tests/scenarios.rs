@@ -328,6 +328,36 @@ fn a_server_that_does_not_compress_is_told() {
 }
 
 #[test]
+fn a_server_that_answers_nothing_is_told_and_the_others_go_on() {
+    let folder = std::env::temp_dir().join(format!("corewire-load-mute-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let at = |name: &str| folder.join(name).display().to_string();
+    let mute = "import socket, sys, time\n\
+                listener = socket.create_server(('127.0.0.1', int(sys.argv[1])))\n\
+                accepted = []\n\
+                while True:\n    accepted.append(listener.accept())\n";
+    std::fs::write(at("mute.py"), mute).unwrap();
+    let plan = format!(
+        "rounds = 1\nslice = '200ms'\nwarm_up = '50ms'\n\
+         [[server]]\nname = 'mute'\ncommand = 'python3 {} {{port}}'\nurl = 'tcp://127.0.0.1:{{port}}'\n\
+         [[server]]\nname = 'corewire'\ncommand = '{} echo --listen 127.0.0.1:{{port}} --log-level error'\n\
+         [[case]]\nconnections = 2\ntimeout = '300ms'\n",
+        at("mute.py"),
+        support::corewire().display(),
+    );
+    std::fs::write(at("plan.toml"), plan).unwrap();
+    let output = load(&format!("compare {} --json {}", at("plan.toml"), at("out.json")));
+    let (text, words) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{words}");
+    assert!(text.contains("it answered nothing"), "{text}");
+    let result: Value = serde_json::from_str(&std::fs::read_to_string(at("out.json")).unwrap()).unwrap();
+    let servers = &result["cases"][0]["servers"];
+    assert!(servers[0]["figures"]["server_cpu_per_message_ns"].is_null(), "{servers}");
+    assert!(servers[1]["figures"]["server_cpu_per_message_ns"]["median"].is_f64(), "{servers}");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
 fn a_comparison_of_two_servers_in_every_kind_of_case() {
     let corewire = support::corewire();
     let folder = std::env::temp_dir().join(format!("corewire-load-compare-{}", std::process::id()));
