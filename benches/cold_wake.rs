@@ -26,7 +26,6 @@ fn bench(criterion: &mut Criterion) {
     let thermostat = Thermostat {
         promote_streak: 8,
         streak_gap: Span::of(Duration::from_millis(50)),
-        promote_on_more: true,
         busy_reads: 4,
         quiet_reads: 2,
     };
@@ -51,7 +50,7 @@ fn bench(criterion: &mut Criterion) {
                 let index = random.below(connections.into()) as u32;
                 let mut read = black_box(PING);
                 state.handle_input(index, &mut read);
-                let promote = state.note_cold_read(index, false, Load::default(), &thermostat);
+                let promote = state.note_cold_read(index, PING.len(), Load::default(), &thermostat);
                 (shard::drain(&mut state), promote)
             });
         });

@@ -168,6 +168,43 @@ impl Connection {
         }
     }
 
+    /// Where the next bytes belong, if a large message is under way: to be appended there, within the capacity that it
+    /// has, and told to [`Connection::received_in_place`]. So they are not copied.
+    pub fn message_buffer(&mut self) -> Option<&mut Vec<u8>> {
+        if !self.receives_large() {
+            return None;
+        }
+        receiving::message_buffer(self.extra.as_mut()?)
+    }
+
+    /// Whether a large message is under way, whose bytes [`Connection::message_buffer`] would take.
+    pub fn receives_large(&self) -> bool {
+        let Stage::Open(websocket) = &self.stage else { return false };
+        let takes = |extra: &Extra| extra.waiting.is_empty() && receiving::has_much_to_come(extra);
+        websocket.reads() && !self.is_secure() && self.extra.as_deref().is_some_and(takes)
+    }
+
+    /// `len` bytes were appended to [`Connection::message_buffer`].
+    ///
+    /// # Panics
+    ///
+    /// If there is no such buffer.
+    pub fn received_in_place(&mut self, len: usize, workspace: &mut Workspace, now: Tick) -> Option<Event<'static>> {
+        let Stage::Open(websocket) = &mut self.stage else {
+            panic!("nothing is received before or after the WebSocket")
+        };
+        websocket.heard(now);
+        let open = websocket.phase == websocket::Phase::Open;
+        let event = match receiving::received_in_place(&mut self.extra, websocket.terms, len, workspace) {
+            Ok(Some(Received::Message(message))) if open => Some(Event::Message(message)),
+            // After our Close nothing but the peer's counts (RFC 6455 §7.1.2).
+            Ok(_) => None,
+            Err(violation) => Some(self.fail(violation, workspace, now)),
+        };
+        extra::release_if_idle(&mut self.extra, workspace);
+        event
+    }
+
     /// The end of input that came while earlier input still waited.
     fn late_eof(&mut self, workspace: &Workspace, now: Tick) -> Option<Event<'static>> {
         if self.extra.as_ref().is_some_and(|extra| extra.eof_waits) {

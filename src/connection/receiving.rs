@@ -270,9 +270,17 @@ fn data<'i>(
     }
     let message = extra::ensure(slot, workspace).receiving.message.get_or_insert_with(|| Assembly::new(frame));
     message.push(payload)?;
-    if !whole {
-        return Ok(None);
-    }
+    if whole { end_frame(slot, terms, frame, workspace) } else { Ok(None) }
+}
+
+/// The last byte of a data frame has arrived that did not come alone.
+fn end_frame<'i>(
+    slot: &mut Option<Box<Extra>>,
+    terms: Terms,
+    frame: Frame,
+    workspace: &mut Workspace,
+) -> Result<Option<Received<'i>>, Violation> {
+    let message = slot.as_mut().and_then(|extra| extra.receiving.message.as_mut()).expect("a part of it was kept");
     message.fragments += 1;
     if !frame.fin {
         return Ok(None);
@@ -283,6 +291,56 @@ fn data<'i>(
         return Ok(Some(Received::Message(Message::new(message.kind, Payload::Owned(message.data)))));
     }
     finish(slot, terms, message.kind, message.compressed, Payload::Owned(message.data), workspace).map(Some)
+}
+
+/// The buffer of the message under way, if its frame has much to come, with room for some of that and never for more.
+pub(super) fn message_buffer(extra: &mut Extra) -> Option<&mut Vec<u8>> {
+    if !has_much_to_come(extra) {
+        return None;
+    }
+    let left = usize::try_from(extra.receiving.frame?.left).unwrap_or(usize::MAX);
+    let data = &mut extra.receiving.message.as_mut()?.data;
+    if data.len() == data.capacity() {
+        // In proportion to what has arrived, so that an announcement alone costs nothing.
+        data.reserve_exact(left.min(data.len() * DIRECT_GROWTH));
+    }
+    (data.capacity() - data.len() <= left).then_some(data)
+}
+
+/// Whether [`message_buffer`] is worth asking.
+pub(super) fn has_much_to_come(extra: &Extra) -> bool {
+    let receiving = &extra.receiving;
+    let begun = receiving.message.as_ref().is_some_and(|message| message.data.len() >= DIRECT_BYTES_MIN);
+    begun && receiving.frame.is_some_and(|frame| frame.left >= DIRECT_BYTES_MIN as u64 && !frame.opcode.is_control())
+}
+
+/// `len` bytes were received to the end of the buffer that [`message_buffer`] gave.
+pub(super) fn received_in_place(
+    slot: &mut Option<Box<Extra>>,
+    terms: Terms,
+    len: usize,
+    workspace: &mut Workspace,
+) -> Result<Option<Received<'static>>, Violation> {
+    let receiving = &mut slot.as_mut().expect("it gave the buffer").receiving;
+    let (Some(frame), Some(message)) = (&mut receiving.frame, &mut receiving.message) else {
+        unreachable!("the buffer was that of a message with a frame under way");
+    };
+    let from = message.data.len() - len;
+    let fresh = &mut message.data[from..];
+    if terms.role == Role::Server {
+        mask::apply(fresh, frame.key);
+    }
+    if message.checks_utf8() {
+        message.utf8.push(&message.data[from..]).map_err(|_| Violation::InvalidUtf8)?;
+    }
+    frame.left -= len as u64;
+    frame.key = mask::rotate(frame.key, len);
+    let frame = *frame;
+    if frame.left > 0 {
+        return Ok(None);
+    }
+    receiving.frame = None;
+    end_frame(slot, terms, frame, workspace)
 }
 
 /// A message whose bytes are all there: inflates it, checks text that was not checked on the way.
@@ -351,6 +409,12 @@ impl Assembly {
         Ok(())
     }
 }
+
+/// What must have arrived of a message, and be still to come of its frame, for reads straight into its buffer.
+const DIRECT_BYTES_MIN: usize = 32 << 10;
+
+/// How much room is made for what is to come, in multiples of what has arrived.
+const DIRECT_GROWTH: usize = 3;
 
 fn kind_of(opcode: Opcode) -> MessageKind {
     match opcode {

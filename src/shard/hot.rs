@@ -13,7 +13,7 @@ use monoio::buf::IoBufMut;
 use monoio::io::{CancelableAsyncReadRent, Canceller};
 use rustix::io::Errno;
 
-use super::buffers::{Buffer, BufferPool};
+use super::buffers::BufferPool;
 use super::driver::Shard;
 use super::view::View;
 use crate::connection::Tick;
@@ -61,7 +61,7 @@ pub(super) struct Start {
     index: u32,
     generation: u32,
     view: View,
-    buffer: Buffer,
+    buffer: Vec<u8>,
 }
 
 impl HotTable {
@@ -77,14 +77,7 @@ impl HotTable {
     }
 
     /// A connection becomes hot; its task starts at the end of the turn.
-    pub(super) fn insert(
-        &mut self,
-        index: u32,
-        generation: u32,
-        socket: BorrowedFd<'_>,
-        last_read_len: usize,
-        now: Tick,
-    ) -> HotSlot {
+    pub(super) fn insert(&mut self, index: u32, generation: u32, socket: BorrowedFd<'_>, now: Tick) -> HotSlot {
         let slot =
             Slot { canceller: Some(Canceller::new()), active: true, leaving: false, writer: Some(View::new(socket)) };
         let place = match self.free.pop() {
@@ -97,7 +90,7 @@ impl HotTable {
                 HotSlot::at(self.slots.len() - 1)
             }
         };
-        let buffer = self.buffers.take(last_read_len);
+        let buffer = self.buffers.take();
         self.starts.push(Start { slot: place, index, generation, view: View::new(socket), buffer });
         if self.next_sweep == Tick::NEVER {
             self.next_sweep = now.after(SWEEP_INTERVAL);
@@ -195,7 +188,7 @@ impl HotTable {
         }
     }
 
-    fn remove(&mut self, slot: HotSlot, buffer: Buffer) {
+    fn remove(&mut self, slot: HotSlot, buffer: Vec<u8>) {
         if let Some(writer) = self.slots[slot.place()].take().and_then(|slot| slot.writer) {
             writer.release();
         }
@@ -215,10 +208,9 @@ pub(super) async fn run<H: Handler>(shard: Rc<RefCell<Shard<H>>>, start: Start) 
     let Start { slot, index, generation, mut view, mut buffer } = start;
     let mut then = first(&shard, slot);
     while let Then::Receive(handle) = then {
-        let (bytes, small_reads) = buffer.into_bytes();
-        let (result, returned) = view.stream().cancelable_read(Whole(bytes), handle).await;
-        buffer = Buffer::from_bytes(returned.0, small_reads);
-        (then, buffer) = received(&shard, slot, index, buffer, result);
+        let (result, returned) = view.stream().cancelable_read(Whole(buffer), handle).await;
+        buffer = returned.0;
+        then = received(&shard, slot, index, &mut buffer, result);
     }
     view.release();
     let mut this = shard.borrow_mut();
@@ -236,27 +228,27 @@ fn received<H: Handler>(
     shard: &Rc<RefCell<Shard<H>>>,
     slot: HotSlot,
     index: u32,
-    mut buffer: Buffer,
+    buffer: &mut [u8],
     result: std::io::Result<usize>,
-) -> (Then, Buffer) {
+) -> Then {
     let mut this = shard.borrow_mut();
     this.begin_turn();
+    let filled = result.as_ref().is_ok_and(|&len| len == buffer.len());
     match result {
         Ok(0) => this.state.handle_eof(index),
         Ok(len) => {
             this.hot.note_activity(slot);
             this.reads += 1;
-            this.state.handle_input(index, buffer.received(len));
-            let fit = buffer.judge(len);
-            buffer = this.hot.buffers.exchange(buffer, fit);
+            this.state.handle_input(index, &mut buffer[..len]);
         }
         Err(error) if error.raw_os_error() == Some(Errno::CANCELED.raw_os_error()) => {}
         Err(_) => this.state.handle_reset(index),
     }
     this.wake();
-    let reads = this.state.core().wants_input(index);
+    // Who sends more than that at a time is better cold.
+    let reads = !filled && this.state.core().wants_input(index);
     // A slot that is leaving has no handle: the receive came back with data after all, or another was never posted.
-    (this.hot.handle(slot).filter(|_| reads).map_or(Then::Leave, Then::Receive), buffer)
+    this.hot.handle(slot).filter(|_| reads).map_or(Then::Leave, Then::Receive)
 }
 
 /// A whole buffer, initialised, to be received into.

@@ -164,6 +164,16 @@ pub(super) fn read(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Read {
     }
 }
 
+/// As [`read`], to the end of `bytes` and within its capacity, which must not be used up.
+pub(super) fn read_onto(socket: BorrowedFd<'_>, bytes: &mut Vec<u8>) -> Read {
+    match net::recv(socket, spare_capacity(bytes), RecvFlags::DONTWAIT) {
+        Ok((0, _)) => Read::Eof,
+        Ok((len, _)) => Read::Bytes(len),
+        Err(Errno::AGAIN | Errno::INTR) => Read::Nothing,
+        Err(_) => Read::Broken,
+    }
+}
+
 /// What became of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Written {

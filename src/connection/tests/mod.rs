@@ -4,6 +4,7 @@ mod deadlines;
 mod deflate;
 mod frames;
 mod heap;
+mod large;
 mod limits;
 mod opening;
 mod pair;

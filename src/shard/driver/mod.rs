@@ -352,13 +352,20 @@ impl<H: Handler> Shard<H> {
 
     fn read_cold(&mut self, index: u32) {
         let Some(fd) = &self.sockets[index].fd else { return };
+        if let Some(bytes) = self.state.message_buffer(index) {
+            return match kernel::read_onto(fd.as_fd(), bytes) {
+                Read::Bytes(len) => self.state.handle_input_in_place(index, len),
+                Read::Nothing => {}
+                Read::Eof => self.state.handle_eof(index),
+                Read::Broken => self.state.handle_reset(index),
+            };
+        }
         match kernel::read(fd.as_fd(), &mut self.buffer) {
             Read::Bytes(len) => {
                 self.state.handle_input(index, &mut self.buffer[..len]);
                 self.reads += 1;
-                let filled = len == self.buffer.len();
-                if self.state.note_cold_read(index, filled, self.load, &self.thermostat) {
-                    self.promote(index, len);
+                if self.state.note_cold_read(index, len, self.load, &self.thermostat) {
+                    self.promote(index);
                 }
             }
             Read::Nothing => {}
@@ -443,7 +450,7 @@ impl<H: Handler> Shard<H> {
     // ---- temperature ---------------------------------------------------------------------------------------
 
     /// Takes a cold connection out of the set and gives it a task.
-    fn promote(&mut self, index: u32, last_read_len: usize) {
+    fn promote(&mut self, index: u32) {
         if self.stopping {
             return;
         }
@@ -452,7 +459,7 @@ impl<H: Handler> Shard<H> {
         let socket = &mut self.sockets[index];
         let Some(fd) = &socket.fd else { return };
         let generation = self.state.core().generation(index);
-        let slot = self.hot.insert(index, generation, fd.as_fd(), last_read_len, self.clock.now());
+        let slot = self.hot.insert(index, generation, fd.as_fd(), self.clock.now());
         socket.temperature = Temperature::Hot(slot);
         let metrics = self.state.core().metrics();
         metrics.promotions.add(1);
@@ -484,13 +491,12 @@ fn thermostat(rung: Rung, restless: bool) -> Thermostat {
     let by_ring = Thermostat {
         promote_streak: PROMOTE_STREAK,
         streak_gap: Span::of(STREAK_GAP),
-        promote_on_more: true,
         busy_reads: BUSY_READS,
         quiet_reads: QUIET_READS,
     };
     match rung {
         // Without a ring there is nothing to post a receive to.
-        Rung::Epoll => Thermostat { promote_streak: u8::MAX, promote_on_more: false, ..by_ring },
+        Rung::Epoll => Thermostat { promote_streak: u8::MAX, ..by_ring },
         Rung::AllFlags | Rung::SomeFlags | Rung::Plain if restless => {
             Thermostat { promote_streak: 0, busy_reads: 0, quiet_reads: 0, ..by_ring }
         }

@@ -23,7 +23,7 @@ pub use reach::{CoreState, ShardOptions};
 use super::envelope::Envelope;
 use super::paged::Paged;
 use super::temperature::{ColdRead, Load, Thermostat};
-use crate::connection::{Cause, Closed, Event, Input, NextStep, Tick};
+use crate::connection::{Cause, Closed, Connection, Event, Input, NextStep, Tick};
 use crate::handler::{Conn, Core, Handler, Peer, Told};
 #[cfg(feature = "tls")]
 use crate::http::Response;
@@ -100,6 +100,25 @@ impl<H: Handler> State<H> {
             self.feed(index, Input::new(bytes));
         }
         self.core.touch(index);
+    }
+
+    /// Where the next bytes of `index` belong, if a large message is under way and may be read now.
+    pub fn message_buffer(&mut self, index: u32) -> Option<&mut Vec<u8>> {
+        let large = self.core.connection(index).is_some_and(Connection::receives_large);
+        if !large {
+            return None;
+        }
+        self.core.hold_if_nearly_full(index);
+        self.core.connection_mut(index)?.message_buffer()
+    }
+
+    /// A read brought `len` bytes to the end of [`State::message_buffer`].
+    pub fn handle_input_in_place(&mut self, index: u32, len: usize) {
+        self.core.metrics.bytes_in.add(len as u64);
+        let (workspace, now) = (&mut self.core.workspace, self.core.now);
+        let Some(record) = self.core.slab.get_mut(index) else { return };
+        let event = record.connection.received_in_place(len, workspace, now);
+        self.after(index, event);
     }
 
     #[cfg(feature = "tls")]
@@ -277,12 +296,11 @@ impl<H: Handler> State<H> {
         }
     }
 
-    /// A cold read of `index` was done. Answers whether it should become hot.
-    pub fn note_cold_read(&mut self, index: u32, filled_buffer: bool, load: Load, thermostat: &Thermostat) -> bool {
+    /// A cold read of `index` brought `len` bytes. Answers whether it should become hot.
+    pub fn note_cold_read(&mut self, index: u32, len: usize, load: Load, thermostat: &Thermostat) -> bool {
         let now = self.core.now;
         let Some(record) = self.core.slab.get_mut(index) else { return false };
-        let more = filled_buffer || record.connection.is_mid_message();
-        let read = if more { ColdRead::More } else { ColdRead::Whole };
+        let read = ColdRead::of(len);
         record.heat.cold_read(read, load, thermostat, now) && record.connection.wants_input(&self.core.workspace)
     }
 
