@@ -49,7 +49,7 @@ pub struct Thermostat {
     pub quiet_reads: u16,
 }
 
-/// How many reads a shard's turns bring, averaged over the last [`Load::TURNS`] or so.
+/// How many reads a shard's turns bring, averaged over the last 64 or so.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Load {
     /// In parts of [`Load::UNIT`].
