@@ -115,6 +115,11 @@ impl Conn<'_> {
         self.core.reach.unsubscribe(id, subject)
     }
 
+    /// How many subscriptions the connection has.
+    pub fn subscription_count(&self) -> usize {
+        self.core.reach.subscription_count(self.id)
+    }
+
     /// Everything that the connection has subscribed to, in no particular order.
     pub fn subscriptions(&self) -> Vec<Subject> {
         self.core.reach.subscriptions(self.id)
@@ -160,6 +165,16 @@ impl Core<'_> {
         self.reach.read(topic, what)
     }
 
+    /// Ends a subscription of any connection of this core. Answers whether there was one.
+    pub fn unsubscribe_conn(&mut self, id: ConnId, subject: &str) -> bool {
+        self.reach.unsubscribe(id, subject)
+    }
+
+    /// What a connection of this core speaks; `None` if it is gone.
+    pub fn wire_of(&self, id: ConnId) -> Option<Wire> {
+        self.reach.wire_of(id)
+    }
+
     /// How topics are configured.
     pub fn namespaces(&self) -> &Arc<Namespaces> {
         self.reach.namespaces()
@@ -177,6 +192,8 @@ pub(crate) trait ReachTopics {
     ) -> Result<(), CannotSubscribe>;
     fn subscribe_pattern(&mut self, id: ConnId, pattern: &Pattern) -> Result<(), CannotSubscribe>;
     fn unsubscribe(&mut self, id: ConnId, subject: &str) -> bool;
+    fn wire_of(&self, id: ConnId) -> Option<Wire>;
+    fn subscription_count(&self, id: ConnId) -> usize;
     fn subscriptions(&self, id: ConnId) -> Vec<Subject>;
     fn publish(&mut self, topic: &Topic, draft: Draft) -> Result<(), Refused>;
     fn publish_asking(

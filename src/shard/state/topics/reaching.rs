@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::super::envelope::AboutTopics;
 use super::super::reach::CoreState;
-use crate::handler::{CannotSubscribe, ReachTopics};
+use crate::handler::{CannotSubscribe, ReachTopics, Wire};
 use crate::ids::ConnId;
 use crate::topics::{
     AlreadySubscribed, Draft, Local, Member, Moment, Namespaces, Pattern, Publish, Read, Refused, Reply, Subject,
@@ -97,6 +97,17 @@ impl ReachTopics for CoreState {
             self.with_local(|local, outlet| local.unsubscribe(SubscriberId(id.index), subject, outlet));
         self.count_subscriptions();
         was_subscribed
+    }
+
+    fn wire_of(&self, id: ConnId) -> Option<Wire> {
+        self.slab.get(id.index).filter(|_| self.id(id.index) == id).map(|record| record.wire)
+    }
+
+    fn subscription_count(&self, id: ConnId) -> usize {
+        if self.id(id.index) != id {
+            return 0;
+        }
+        self.topics.local().interest().indexes_of(SubscriberId(id.index)).count()
     }
 
     fn subscriptions(&self, id: ConnId) -> Vec<Subject> {
