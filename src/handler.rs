@@ -31,6 +31,7 @@
 //!   A queue is bounded; [`Handler::overflow`] says what becomes of a peer that does not read.
 //! - **Calls do not nest.** Sending to a connection or closing it calls no other method before this one has returned.
 //! - **Cores share nothing.** What another core's handler must know goes there by [`Core::cast`].
+//! - **Topics span all cores.** [`Conn::subscribe`] and [`Core::publish`]: who hears what, in one order for everybody.
 //!
 //! ```
 //! # use corewire::{handler::Conn, protocol::{Message, MessageKind}};
@@ -44,6 +45,9 @@
 //! ```
 //!
 //! Knows no shards and no sockets: what it reaches stands behind a trait that the shard implements.
+
+mod remote;
+mod topics;
 
 use std::any::Any;
 use std::fmt;
@@ -60,6 +64,11 @@ pub use crate::ids::ConnId;
 use crate::protocol::close::CloseCode;
 use crate::protocol::handshake::{Refusal, UpgradeRequest};
 use crate::protocol::{Message, MessageKind};
+use crate::topics::{Answer, Begun, Refused, Subject, Ticket, Topic};
+pub use remote::{Busy, ConnHandle, Deferred};
+pub(crate) use remote::{Remote, Told};
+pub(crate) use topics::ReachTopics;
+pub use topics::{CannotSubscribe, Delivery, TopicNews, Unanswered, Wire};
 
 /// An application, one per core.
 ///
@@ -125,6 +134,34 @@ pub trait Handler: 'static {
         let _ = (core, message);
     }
 
+    /// What connections of this wire are sent for a publication; `None` for nothing. By default its bare data.
+    ///
+    /// Asked at most once per publication and wire, and only if such a connection of this core hears the topic.
+    fn encode(&mut self, wire: Wire, delivery: &Delivery<'_>) -> Option<(MessageKind, Bytes)> {
+        let _ = wire;
+        Some(delivery.bare())
+    }
+
+    /// A subscription has begun. The publications in `begun` are sent right after this.
+    fn subscribed(&mut self, conn: &mut Conn<'_>, session: &mut Self::Session, subject: &Subject, begun: &Begun<'_>) {
+        let _ = (conn, session, subject, begun);
+    }
+
+    /// A subscription could not begin, and has ended.
+    fn not_subscribed(&mut self, conn: &mut Conn<'_>, session: &mut Self::Session, topic: &Topic, refused: Refused) {
+        let _ = (conn, session, topic, refused);
+    }
+
+    /// Something else than a publication that these subscribers of this core are to know of.
+    fn topic_news(&mut self, core: &mut Core<'_>, topic: &Topic, news: TopicNews<'_>, to: &[ConnId]) {
+        let _ = (core, topic, news, to);
+    }
+
+    /// The answer to [`Core::publish_asking`] or [`Core::read`] is there, or will never come.
+    fn answered(&mut self, core: &mut Core<'_>, ticket: Ticket, answer: Result<Answer, Unanswered>) {
+        let _ = (core, ticket, answer);
+    }
+
     /// How often [`Handler::tick`] is called; `None` for never. Asked once. At least 32 ms.
     fn tick_interval(&self) -> Option<Duration> {
         None
@@ -163,6 +200,7 @@ pub enum Upgrade<S> {
 /// How to open a WebSocket.
 pub struct Accept<S> {
     pub(crate) session: S,
+    pub(crate) wire: Wire,
     pub(crate) subprotocol: Option<String>,
     pub(crate) headers: Vec<(String, String)>,
 }
@@ -170,7 +208,14 @@ pub struct Accept<S> {
 impl<S> Accept<S> {
     /// Remember `session` for it.
     pub fn new(session: S) -> Self {
-        Self { session, subprotocol: None, headers: Vec::new() }
+        Self { session, wire: Wire::default(), subprotocol: None, headers: Vec::new() }
+    }
+
+    /// What [`Handler::encode`] is asked for when it hears a publication.
+    #[must_use]
+    pub fn wire(mut self, wire: Wire) -> Self {
+        self.wire = wire;
+        self
     }
 
     /// Speak this subprotocol, one of those that the peer offered (RFC 6455 §4.2.2).
@@ -449,97 +494,8 @@ pub struct Congested {
     pub cores: usize,
 }
 
-/// Reaches one connection from any thread.
-#[derive(Clone)]
-pub struct ConnHandle {
-    id: ConnId,
-    remote: Arc<dyn Remote>,
-}
-
-impl ConnHandle {
-    /// The connection's name.
-    pub fn id(&self) -> ConnId {
-        self.id
-    }
-
-    /// Queues a message. That it was queued for the core does not say that the connection still lives.
-    ///
-    /// # Errors
-    ///
-    /// [`Busy`] if the core's queue is full.
-    pub fn send(&self, kind: MessageKind, payload: Bytes) -> Result<(), Busy> {
-        self.remote.tell(Told::Send { to: self.id, kind, payload })
-    }
-
-    /// Begins the closing handshake.
-    ///
-    /// # Errors
-    ///
-    /// As [`ConnHandle::send`].
-    pub fn close(&self, code: CloseCode, reason: impl Into<String>) -> Result<(), Busy> {
-        self.remote.tell(Told::Close { to: self.id, code, reason: reason.into() })
-    }
-
-    /// Messages again after a pause.
-    ///
-    /// # Errors
-    ///
-    /// As [`ConnHandle::send`].
-    pub fn resume(&self) -> Result<(), Busy> {
-        self.remote.tell(Told::Resume { to: self.id })
-    }
-}
-
-/// The core's queue is full: try again later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the core's mailbox is full")]
-pub struct Busy;
-
-/// The right to answer one deferred upgrade, once. Dropped without an answer it refuses with 503.
-pub struct Deferred {
-    handle: Option<ConnHandle>,
-}
-
-impl Deferred {
-    /// Hands `answer` to [`Handler::upgrade_deferred`] on the connection's core.
-    ///
-    /// # Errors
-    ///
-    /// [`Busy`] if the core's queue is full; the peer is then refused when the handshake time is over.
-    pub fn answer(mut self, answer: impl Any + Send) -> Result<(), Busy> {
-        self.tell(Some(Box::new(answer)))
-    }
-
-    fn tell(&mut self, answer: Option<Box<dyn Any + Send>>) -> Result<(), Busy> {
-        match self.handle.take() {
-            Some(handle) => handle.remote.tell(Told::Answer { to: handle.id, answer }),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Drop for Deferred {
-    fn drop(&mut self) {
-        // A full mailbox leaves the peer to the handshake deadline, which refuses it too.
-        let _ = self.tell(None);
-    }
-}
-
-/// What other threads tell a core.
-pub(crate) enum Told {
-    Send { to: ConnId, kind: MessageKind, payload: Bytes },
-    Close { to: ConnId, code: CloseCode, reason: String },
-    Resume { to: ConnId },
-    Answer { to: ConnId, answer: Option<Box<dyn Any + Send>> },
-}
-
-/// A core's mailbox, for other threads.
-pub(crate) trait Remote: Send + Sync {
-    fn tell(&self, told: Told) -> Result<(), Busy>;
-}
-
 /// What a core does for its handler.
-pub(crate) trait Reach {
+pub(crate) trait Reach: ReachTopics {
     fn send(&mut self, id: ConnId, kind: MessageKind, body: Body<'_>) -> Result<(), SendError>;
     fn send_to_all(&mut self, ids: &mut dyn Iterator<Item = ConnId>, kind: MessageKind, payload: Bytes) -> usize;
     fn ping(&mut self, id: ConnId, payload: &[u8]) -> Result<(), SendError>;

@@ -1,7 +1,7 @@
 //! Corewire: a WebSocket server for Linux, one io_uring runtime per core.
 //!
 //! To embed it, implement `handler::Handler` and hand one per core to `server::Server`; the module `server` begins
-//! with an example, and the repository's `examples/` has three more.
+//! with an example, and the repository's `examples/` has four more.
 //!
 //! # Features
 //!

@@ -136,6 +136,11 @@ shard_metrics! {
     closes_try_later: Counter "closes_total" ("code" = "1013") "Ended connections by the close code that ended them.";
     closes_other: Counter "closes_total" ("code" = "other") "Ended connections by the close code that ended them.";
 
+    subscriptions: Gauge "subscriptions" "Subscriptions to topics and patterns.";
+    publications: Counter "publications_total" "Publications that topics have accepted.";
+    publications_refused: Counter "publications_refused_total" "Publications that topics have refused: too many topics, or no room on the way.";
+    publications_conflated: Counter "publications_conflated_total" "Publications replaced by newer ones while they waited for a slow subscriber.";
+
     handler_panics: Counter "handler_panics_total" "Calls into the application that panicked.";
     mesh_sent: Counter "mesh_sent_total" "Envelopes sent to other cores.";
     mesh_received: Counter "mesh_received_total" "Envelopes received from other cores.";

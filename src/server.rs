@@ -48,14 +48,15 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::connection::Limits;
-use crate::handler::Handler;
+use crate::handler::{Busy, Handler};
 use crate::http::Cidr;
 use crate::mesh::{Census, Full, Outside};
 use crate::metrics::ShardMetrics;
 use crate::protocol::MessageKind;
 use crate::protocol::handshake::OriginPolicy;
-use crate::shard::{self, Envelope};
+use crate::shard::{self, AboutTopics, Envelope};
 pub use crate::shard::{DriverChoice, ListenAddr, ListenError, Rung, explain};
+use crate::topics::{Draft, Namespaces, Party, Publish, Reply, Ticket, ToHome, Topic, home_of};
 use starting::Started;
 
 /// A server to be configured.
@@ -68,6 +69,7 @@ pub struct Builder {
     origin: OriginPolicy,
     trusted_proxies: Vec<Cidr>,
     connections_max: usize,
+    namespaces: Arc<Namespaces>,
     drain_delay: Duration,
     drain_time: Duration,
     on_calm: Option<fn()>,
@@ -138,6 +140,7 @@ impl Server {
             origin: OriginPolicy::SameHost,
             trusted_proxies: Vec::new(),
             connections_max: usize::MAX,
+            namespaces: Arc::default(),
             drain_delay: Duration::ZERO,
             drain_time: Duration::from_secs(5),
             on_calm: None,
@@ -201,6 +204,13 @@ impl Builder {
     #[must_use]
     pub fn connections_max(mut self, max: usize) -> Self {
         self.connections_max = max;
+        self
+    }
+
+    /// How topics behave. Default: one namespace for all, where everybody may subscribe and no client publishes.
+    #[must_use]
+    pub fn namespaces(mut self, namespaces: Namespaces) -> Self {
+        self.namespaces = Arc::new(namespaces);
         self
     }
 
@@ -372,6 +382,20 @@ impl Handle {
     /// Queues a message for every open WebSocket on every core.
     pub fn broadcast(&self, kind: MessageKind, payload: Bytes) {
         self.tell_all(|| Envelope::Broadcast { kind, payload: Bytes::copy_from_slice(&payload) });
+    }
+
+    /// Publishes to all subscribers of a topic, on whatever core. That it was queued for the topic's core does not say
+    /// that it is accepted there; what is refused is counted.
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`] if that core's queue is full.
+    pub fn publish(&self, topic: &Topic, draft: Draft) -> Result<(), Busy> {
+        let home = &self.outside[home_of(topic, self.outside.len())];
+        let publish =
+            Publish { topic: topic.clone(), draft, idempotency_key: None, ticket: Ticket(0), reply: Reply::Nothing };
+        let message = Box::new(AboutTopics::ToHome(ToHome::Publish(Box::new(publish))));
+        home.send(Envelope::Topics { from: Party::Outside, message }).map_err(|Full(_)| Busy)
     }
 
     /// Each core's counters.

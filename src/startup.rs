@@ -38,7 +38,10 @@ pub(crate) fn serve(config: &Config, cores: &[usize]) -> Result<(), Failure> {
     raise_open_files();
     let builder = builder(config, cores)?;
     let running = match config.command {
-        Command::Serve => builder.start(|_| Serve::default()),
+        Command::Serve => {
+            let demo = config.demo;
+            builder.namespaces(Serve::namespaces(demo)).start(move |_| Serve::new(demo))
+        }
         Command::Echo => builder.start(|_| Echo),
         Command::Broadcast => builder.start(|_| Broadcast),
     }?;

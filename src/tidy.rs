@@ -37,11 +37,15 @@ const ROOMS: &[Room] = &[
     Room { name: "metrics", neighbours: &[], crates: &[] },
     Room { name: "mesh", neighbours: &["ids", "metrics"], crates: &["bytes", "rtrb", "crossbeam_queue"] },
     // Of the connection a handler sees only values: how it ended, why nothing was queued, what is to be sent.
-    Room { name: "handler", neighbours: &["protocol", "http", "ids", "connection", "tls"], crates: &["bytes"] },
-    Room { name: "builtin", neighbours: &["handler", "protocol", "http"], crates: &["bytes"] },
+    Room {
+        name: "handler",
+        neighbours: &["protocol", "http", "ids", "connection", "tls", "topics"],
+        crates: &["bytes"],
+    },
+    Room { name: "builtin", neighbours: &["handler", "protocol", "http", "topics", "wire"], crates: &["bytes"] },
     Room {
         name: "shard",
-        neighbours: &["connection", "handler", "http", "ids", "mesh", "metrics", "protocol", "tls"],
+        neighbours: &["connection", "handler", "http", "ids", "mesh", "metrics", "protocol", "tls", "topics"],
         crates: &["bytes", "monoio", "io_uring", "rustix", "socket2"],
     },
     Room {
@@ -56,7 +60,7 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "server",
-        neighbours: &["connection", "handler", "http", "mesh", "metrics", "protocol", "shard", "tls"],
+        neighbours: &["connection", "handler", "http", "mesh", "metrics", "protocol", "shard", "tls", "topics"],
         crates: &["bytes", "core_affinity"],
     },
     Room {

@@ -410,13 +410,13 @@ fn the_binary_says_it_is_not_ready_while_the_balancer_learns_of_it() {
         for addr in [binary.addr(), admin] {
             assert_eq!(status(addr, "/readyz").expect("an answer"), 200);
         }
-        let mut client = Client::open(binary.addr());
+        let mut client = Client::open_at(binary.addr(), "/ws?topic=a");
         binary.signal(Signal::TERM);
         for addr in [binary.addr(), admin] {
             until("it is not ready", || status(addr, "/readyz").is_ok_and(|status| status == 503));
             assert_eq!(status(addr, "/healthz").expect("an answer"), 200);
         }
-        let mut late = Client::open(binary.addr());
+        let mut late = Client::open_at(binary.addr(), "/ws?topic=a");
         for client in [&mut client, &mut late] {
             assert_eq!(client.close_frame().0, 1001);
             client.send_close(1001, "");

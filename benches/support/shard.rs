@@ -49,6 +49,7 @@ pub fn shard_of(connections: u32, headers: &str) -> State<Everybody> {
         #[cfg(feature = "tls")]
         tls: None,
         census: Arc::new(Census::new(usize::MAX)),
+        namespaces: Arc::default(),
         metrics: Arc::new(ShardMetrics::default()),
         seed: 1,
     };

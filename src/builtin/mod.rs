@@ -4,8 +4,10 @@
 
 mod broadcast;
 mod echo;
+#[cfg(feature = "wire")]
 mod serve;
 
 pub use broadcast::Broadcast;
 pub use echo::Echo;
+#[cfg(feature = "wire")]
 pub use serve::Serve;

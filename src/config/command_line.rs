@@ -98,8 +98,12 @@ fn argument(spec: &'static OptionSpec) -> Arg {
     };
     long = format!("{long}\n{accepts}[default: {default}]\n[env: {}]", spec.variable());
     let action = if spec.repeatable { ArgAction::Append } else { ArgAction::Set };
-    Arg::new(spec.name)
-        .long(spec.name)
+    let arg = if spec.is_switch() {
+        Arg::new(spec.name).num_args(0..=1).require_equals(true).default_missing_value("on")
+    } else {
+        Arg::new(spec.name)
+    };
+    arg.long(spec.name)
         .value_name(spec.value_name)
         .help_heading(spec.group.title())
         .action(action)
@@ -135,7 +139,7 @@ fn general() -> [Arg; 4] {
 
 const COMMANDS: &str = "\
 Commands:
-  serve      The real-time server, with a demo page at / (the default)
+  serve      Topics for clients of any kind, with a page to try it at / (the default)
   echo       Every message goes back to its sender
   broadcast  Every message goes to every connection on every core, its sender included";
 
@@ -179,7 +183,10 @@ mod tests {
         let short = unwrapped(definition().render_help().to_string());
         let long = unwrapped(definition().render_long_help().to_string());
         for spec in OPTIONS {
-            let flag = format!("--{} <{}>", spec.name, spec.value_name);
+            let flag = match spec.is_switch() {
+                true => format!("--{}[=<{}>]", spec.name, spec.value_name),
+                false => format!("--{} <{}>", spec.name, spec.value_name),
+            };
             assert!(short.contains(&flag), "{flag} in -h");
             assert!(long.contains(&flag), "{flag} in --help");
             let documented = format!("[default: {}] [env: {}]", spec.default.describe(), spec.variable());

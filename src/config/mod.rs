@@ -52,6 +52,8 @@ pub struct Config {
     pub max_connections: Option<usize>,
     /// Which web pages may connect. Default [`OriginSetting::SameHost`].
     pub origin: OriginSetting,
+    /// Whether clients of `serve` may publish in the default namespace. Default no.
+    pub demo: bool,
     /// Networks of proxies whose forwarded addresses are believed. Default none.
     pub trusted_proxies: Vec<Cidr>,
     /// Where the admin listener stands; `None` is off. Default `127.0.0.1:9090` for `serve`, else off.

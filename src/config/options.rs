@@ -39,6 +39,11 @@ pub struct OptionSpec {
 }
 
 impl OptionSpec {
+    /// Whether its name alone turns it on.
+    pub fn is_switch(&self) -> bool {
+        matches!(self.accepts, Accepts::Word(words) if words == SWITCH)
+    }
+
     /// Name of the variable: `COREWIRE_MAX_MESSAGE_BYTES`.
     pub fn variable(&self) -> String {
         format!("COREWIRE_{}", self.name.replace('-', "_").to_ascii_uppercase())
@@ -203,6 +208,7 @@ impl Draft {
             limits: Limits::default(),
             max_connections: None,
             origin: OriginSetting::SameHost,
+            demo: false,
             trusted_proxies: Vec::new(),
             admin,
             drain_delay: Duration::ZERO,
@@ -317,6 +323,9 @@ impl Shown {
         place.and_then(|place| words.get(place)).map_or(Self::Unset, Self::text)
     }
 }
+
+/// What a switch may be.
+const SWITCH: &[&str] = &["off", "on"];
 
 const ADMIN_PORT: u16 = 9090;
 

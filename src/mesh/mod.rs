@@ -126,13 +126,18 @@ impl<T> Post<T> {
                 }
                 Err(rtrb::PushError::Full(envelope)) => lane.backlog.push_back(envelope),
             }
-        } else if lane.backlog.len() < lane.ring.buffer().capacity() {
+        } else if lane.has_room() {
             lane.backlog.push_back(envelope);
         } else {
             return Err(Full(envelope));
         }
         lane.bell.ring();
         Ok(())
+    }
+
+    /// Whether one more envelope for `core` would be kept. Always so for the sender itself, which needs no ring.
+    pub fn has_room(&self, core: usize) -> bool {
+        self.lanes[core].as_ref().is_none_or(Lane::has_room)
     }
 
     /// Moves backlogs on into their rings. To be called in every turn while [`Post::is_congested`].
@@ -155,6 +160,10 @@ impl<T> Post<T> {
 }
 
 impl<T> Lane<T> {
+    fn has_room(&self) -> bool {
+        self.backlog.len() < self.ring.buffer().capacity()
+    }
+
     fn catch_up(&mut self) {
         let mut moved = false;
         while let Some(envelope) = self.backlog.pop_front() {

@@ -100,6 +100,7 @@ impl Builder {
             #[cfg(feature = "tls")]
             tls: self.tls.clone(),
             census: handle.census.clone(),
+            namespaces: self.namespaces.clone(),
             metrics: handle.metrics[index].clone(),
             seed: seed(),
         }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::handler::{Busy, Remote, Told};
 use crate::mesh::{Full, Outside};
 use crate::protocol::MessageKind;
+use crate::topics::{Party, ToCore, ToHome};
 
 /// One item in a core's mailbox.
 pub enum Envelope {
@@ -24,6 +25,13 @@ pub enum Envelope {
     Cast(Arc<dyn Any + Send + Sync>),
     /// Another thread wants something of a connection.
     Told(AboutConnection),
+    /// Something about topics, from another core or from a thread that is none.
+    Topics {
+        /// Who says it.
+        from: Party,
+        /// What. Boxed, so that an envelope stays small.
+        message: Box<AboutTopics>,
+    },
     /// Say on `/readyz` that no more connections are wanted; still take those that come.
     NotReady,
     /// Refuse what is new, and close everything within this time.
@@ -32,6 +40,14 @@ pub enum Envelope {
     CloseListeners,
     /// Drop everything and end.
     Stop,
+}
+
+/// What cores say to each other about topics.
+pub enum AboutTopics {
+    /// To the core as the home of a topic.
+    ToHome(ToHome),
+    /// To the core as one that may have subscribers.
+    ToCore(ToCore),
 }
 
 /// What another thread wants of one connection.

@@ -28,7 +28,7 @@ mod view;
 mod wheel;
 
 pub(crate) use driver::{Core, CoreOptions};
-pub use envelope::Envelope;
+pub use envelope::{AboutTopics, Envelope};
 pub(crate) use kernel::BellFd;
 pub use listener::{ListenAddr, ListenError};
 pub(crate) use listener::{Listener, bind, unbind};

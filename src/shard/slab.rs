@@ -4,6 +4,7 @@ use super::paged::Paged;
 use super::temperature::Heat;
 use super::wheel::{Node, Nodes};
 use crate::connection::Connection;
+use crate::handler::Wire;
 
 /// Everything a shard knows of one connection: one cache line.
 pub(super) struct Record {
@@ -15,6 +16,8 @@ pub(super) struct Record {
     pub(super) touched: bool,
     /// Whether it came when the server was full: it only gets told so, and does not count.
     pub(super) surplus: bool,
+    /// What it is sent for a publication.
+    pub(super) wire: Wire,
 }
 
 const _: () = {
@@ -75,6 +78,7 @@ impl Slab {
             heat: Heat::default(),
             touched: false,
             surplus: false,
+            wire: Wire::default(),
         });
         self.free = next;
         self.len += 1;

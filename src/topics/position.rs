@@ -52,6 +52,11 @@ impl Epoch {
     pub fn new(random: u64) -> Self {
         Self(NonZeroU64::new(random).unwrap_or(NonZeroU64::MIN))
     }
+
+    /// The number that [`Epoch::new`] makes the same epoch of.
+    pub fn number(self) -> u64 {
+        self.0.get()
+    }
 }
 
 impl Horizon {

@@ -152,8 +152,8 @@ pub struct Member<'a> {
     pub user: Cow<'a, str>,
     /// A JSON object from the token, as it stands there.
     pub info: Option<Cow<'a, str>>,
-    /// With how many connections.
-    pub connections: u32,
+    /// With how many connections, if that is known.
+    pub connections: Option<u32>,
 }
 
 /// Somebody came or went; the same for all who are told.
@@ -325,7 +325,9 @@ impl Presence<'_> {
         message.text("topic", &self.topic);
         message.objects("members", &self.members, |object, member| {
             write_user(object, &member.user, member.info.as_deref());
-            object.number("connections", member.connections.into());
+            if let Some(connections) = member.connections {
+                object.number("connections", connections.into());
+            }
         });
         message.end();
     }
@@ -348,7 +350,7 @@ fn member(value: &RawValue) -> Result<Member<'_>, Fault> {
     Ok(Member {
         user: Fields::required("user", fields.text("user")?)?,
         info: info(&fields)?,
-        connections: Fields::required("connections", small_number(&fields, "connections")?)?,
+        connections: small_number(&fields, "connections")?,
     })
 }
 

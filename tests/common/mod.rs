@@ -268,6 +268,14 @@ impl Client {
         Self::tcp(addr).upgraded("")
     }
 
+    /// An open WebSocket at this path.
+    pub fn open_at(addr: SocketAddr, path: &str) -> Self {
+        let mut client = Self::tcp(addr);
+        let reply = client.ask(path, "");
+        assert_eq!(reply.status, 101, "{reply:?}");
+        client
+    }
+
     /// An open WebSocket with permessage-deflate without contexts.
     pub fn open_deflate(addr: SocketAddr) -> Self {
         let mut client = Self::tcp(addr);

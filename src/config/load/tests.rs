@@ -74,6 +74,7 @@ fn unusual(name: &str) -> &'static str {
         "tls-key" => "key.pem",
         "tls-client-ca" => "cert.pem",
         "origin" => "https://example.com",
+        "demo" => "on",
         "trusted-proxy" => "10.0.0.0/8",
         "max-connections" => "7000",
         "deflate" => "dedicated",
@@ -111,6 +112,16 @@ fn shown(loaded: &Loaded, name: &str) -> Shown {
 }
 
 #[test]
+fn a_switch_needs_no_value_and_takes_none_that_is_not_its_own() {
+    assert!(!load(&[]).config.demo);
+    for (args, want) in [(&["--demo"][..], true), (&["--demo=off"], false), (&["--demo", "serve"], true)] {
+        let loaded = load(args);
+        assert_eq!((loaded.config.demo, loaded.config.command), (want, Command::Serve), "{args:?}");
+    }
+    assert!(refuse(&["--demo=maybe"]).contains("maybe"));
+}
+
+#[test]
 fn every_option_can_be_said_in_every_source_and_means_the_same() {
     for spec in OPTIONS {
         let mut args = Vec::new();
@@ -125,8 +136,8 @@ fn every_option_can_be_said_in_every_source_and_means_the_same() {
             _ => Shown::Text(value.to_owned()),
         };
 
-        let flag = format!("--{}", spec.name);
-        let loaded = with_pems().load(&[&args[..], &[&flag, value]].concat());
+        let flag = format!("--{}={value}", spec.name);
+        let loaded = with_pems().load(&[&args[..], &[&flag]].concat());
         assert_eq!((shown(&loaded, spec.name), loaded.source(spec.name)), (want.clone(), &Source::CommandLine));
 
         let loaded = with_pems().variable(&spec.variable(), value).load(&args);
@@ -389,7 +400,7 @@ fn help_and_version_are_outcomes() {
 fn the_effective_configuration_is_a_file_that_gives_itself() {
     let mut args: Vec<String> = Vec::new();
     for spec in OPTIONS {
-        args.extend([format!("--{}", spec.name), unusual(spec.name).to_owned()]);
+        args.push(format!("--{}={}", spec.name, unusual(spec.name)));
     }
     args.extend(["--listen".to_owned(), "unix:/tmp/a \"quoted\" \\ path".to_owned()]);
     let all: Vec<&str> = args.iter().map(String::as_str).collect();

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{Accepts, Fallback, Group, Input, OptionSpec, Shown};
+use super::{Accepts, Fallback, Group, Input, OptionSpec, SWITCH, Shown};
 use crate::config::{DriverChoice, ListenAddr, LogFormat, LogLevel, OriginSetting, listen, parse};
 use crate::connection::{DeflateMode, Limits};
 
@@ -117,6 +117,18 @@ pub static OPTIONS: &[OptionSpec] = &[
             OriginSetting::Any => Shown::List(vec!["*".to_owned()]),
             OriginSetting::List(origins) => Shown::list(origins),
         },
+    },
+    OptionSpec {
+        name: "demo",
+        value_name: "on|off",
+        group: Group::Admission,
+        repeatable: false,
+        accepts: Accepts::Word(SWITCH),
+        default: Fallback::Value("off"),
+        help: "Lets every client publish in the default namespace, to try things out",
+        more: "For serve only. Anyone who can connect can then write to everybody; without it, clients only listen.",
+        set: |draft, input| input.word(&[false, true]).map(|demo| draft.config.demo = demo),
+        get: |config| Shown::word("demo", Some(usize::from(config.demo))),
     },
     OptionSpec {
         name: "trusted-proxy",

@@ -21,7 +21,7 @@ pub(super) enum Gear {
 impl<H: Handler> Shard<H> {
     /// Goes through the list of the touched.
     pub(super) fn settle_touched(&mut self) {
-        self.state.core().catch_up();
+        self.state.catch_up();
         self.gear = match self.state.core().touched_count() {
             count if count >= RING_TOUCHED_MIN && self.rung.has_ring() && !self.stopping => Gear::Ring,
             _ => Gear::Direct,

@@ -18,9 +18,10 @@ impl CoreState {
         self.driver_memory = memory;
     }
 
-    /// When the metrics of memory are to be counted on, or a wave may have passed.
+    /// When the metrics of memory are to be counted on, a wave may have passed, or topics have something to do.
     pub(super) fn next_chore(&self) -> Option<Tick> {
-        self.survey.next_at().into_iter().chain(self.calm.next_at()).min()
+        let topics = (self.topics_due != Tick::NEVER).then_some(self.topics_due);
+        self.survey.next_at().into_iter().chain(self.calm.next_at()).chain(topics).min()
     }
 
     /// Counts on what connections hold, and tells the metrics when all were counted.

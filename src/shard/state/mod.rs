@@ -9,6 +9,7 @@ mod memory;
 mod opening;
 mod reach;
 mod survey;
+mod topics;
 
 #[cfg(test)]
 mod tests;
@@ -201,6 +202,9 @@ impl<H: Handler> State<H> {
             self.next_tick = self.tick_every.map_or(Tick::NEVER, |every| now.after(every));
             self.guard(|handler, core| handler.tick(core));
         }
+        if now >= self.core.topics_due {
+            self.handle_topics_timeout();
+        }
         let sessions_bytes = self.sessions.heap_bytes();
         self.core.survey_if_due(sessions_bytes);
     }
@@ -242,6 +246,7 @@ impl<H: Handler> State<H> {
                     self.guard(|handler, core| handler.cast(core, &*message));
                 }
                 Envelope::Told(about) => self.handle_told(about.0),
+                Envelope::Topics { from, message } => self.core.hear_of_topics(from, *message),
                 Envelope::NotReady => self.core.ready = false,
                 Envelope::Drain(within) => self.core.begin_drain(within),
                 Envelope::CloseListeners => orders.push(Order::CloseListeners),
@@ -263,6 +268,15 @@ impl<H: Handler> State<H> {
         }
     }
 
+    /// To be called at the end of a turn, before the touched are looked at: does what is to be done about topics, moves
+    /// envelopes on that waited, and lets those speak again that were held back meanwhile.
+    pub fn catch_up(&mut self) {
+        if self.core.topics_pending {
+            self.run_topics();
+        }
+        self.core.catch_up();
+    }
+
     // ---- what is to be done --------------------------------------------------------------------------------
 
     /// A connection that something happened to in this turn: it wants a write, a FIN, a close, another deadline.
@@ -277,6 +291,9 @@ impl<H: Handler> State<H> {
     /// What the socket of `index` needs, its deadline set. `None`: there is no such connection.
     pub fn settle(&mut self, index: u32) -> Option<NextStep> {
         self.resume_waiting(index);
+        if self.core.has_backlogs {
+            self.core.refill(index);
+        }
         let record = self.core.slab.get_mut(index)?;
         let step = record.connection.next_step();
         record.connection.transmitted(&mut self.core.workspace);
@@ -324,6 +341,10 @@ impl<H: Handler> State<H> {
         }
         if let Some(record) = self.core.slab.get_mut(index) {
             record.connection.end_input(&mut input, &mut self.core.workspace);
+        }
+        // Here and not only at the end of the turn: one read may bring more publications than rings have room for.
+        if self.core.topics_pending {
+            self.run_topics();
         }
     }
 
@@ -386,6 +407,7 @@ impl<H: Handler> State<H> {
             tracing::debug!(%violation, code = closed.code.0, "a peer broke a rule");
         }
         let id = self.core.id(index);
+        self.core.leave_topics(index);
         if let Some(session) = self.sessions[index].take() {
             self.guard(|handler, core| handler.close(core, id, session, closed));
         }

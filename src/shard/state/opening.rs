@@ -113,7 +113,7 @@ impl<H: Handler> State<H> {
     }
 
     fn accept(&mut self, index: u32, accept: Accept<H::Session>, upgrade: &UpgradeRequest<'_>) {
-        let Accept { session, subprotocol, headers } = accept;
+        let Accept { session, wire, subprotocol, headers } = accept;
         if let Some(name) = &subprotocol
             && !upgrade.protocols().any(|offered| offered == name)
         {
@@ -124,6 +124,7 @@ impl<H: Handler> State<H> {
         let agreement = self.core.workspace.deflate_options().and_then(|options| upgrade.agree_on_deflate(&options));
         let accepted = agreement.as_ref();
         let Some(record) = self.core.slab.get_mut(index) else { return };
+        record.wire = wire;
         record.connection.accept(
             agreement,
             |out| handshake::write_accept(out, &upgrade.accept_key(), subprotocol.as_deref(), accepted, &headers),

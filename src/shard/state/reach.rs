@@ -15,6 +15,7 @@ use super::calm::Calm;
 use super::memory::DriverMemory;
 use super::opening::DeferredHeads;
 use super::survey::Survey;
+use super::topics::Topics;
 use crate::connection::{Body, Broadcast, Connection, Limits, Outbox, SendError, Tick, Workspace};
 use crate::handler::{Congested, Overflow, Peer, Reach, Remote};
 use crate::http::{Cidr, Response};
@@ -24,6 +25,7 @@ use crate::metrics::ShardMetrics;
 use crate::protocol::MessageKind;
 use crate::protocol::close::CloseCode;
 use crate::protocol::handshake::OriginPolicy;
+use crate::topics::Namespaces;
 
 /// What one core is to be like.
 #[derive(Clone)]
@@ -41,6 +43,8 @@ pub struct ShardOptions {
     pub tls: Option<crate::tls::ServerTls>,
     /// Connections over all cores.
     pub census: Arc<Census>,
+    /// How topics behave.
+    pub namespaces: Arc<Namespaces>,
     /// This core's counters.
     pub metrics: Arc<ShardMetrics>,
     /// Feeds jitter; from the operating system.
@@ -72,13 +76,20 @@ pub struct CoreState {
     pub(super) survey: Survey,
     pub(super) calm: Calm,
     pub(super) driver_memory: DriverMemory,
-    core: u16,
+    pub(super) topics: Box<Topics>,
+    /// Whether something about topics waits to be done.
+    pub(super) topics_pending: bool,
+    /// When topics have something to do by themselves.
+    pub(super) topics_due: Tick,
+    /// Whether publications wait for some connection that reads too slowly.
+    pub(super) has_backlogs: bool,
+    pub(super) core: u16,
     /// The last one stands for the peers of Unix sockets.
     trusted_proxies: Vec<Cidr>,
     #[cfg(feature = "tls")]
     tls: Option<crate::tls::ServerTls>,
-    overflow: Overflow,
-    post: Post<Envelope>,
+    pub(super) overflow: Overflow,
+    pub(super) post: Post<Envelope>,
     outside: Outside<Envelope>,
 }
 
@@ -90,6 +101,7 @@ impl CoreState {
         overflow: Overflow,
         now: Tick,
     ) -> Self {
+        let topics = Topics::new(&options, post.core_count());
         Self {
             now,
             slab: Slab::default(),
@@ -110,6 +122,10 @@ impl CoreState {
             survey: Survey::new(now),
             calm: Calm::default(),
             driver_memory: DriverMemory::default(),
+            topics: Box::new(topics),
+            topics_pending: false,
+            topics_due: Tick::NEVER,
+            has_backlogs: false,
             core: options.core,
             trusted_proxies: options.trusted_proxies.iter().copied().chain([local_network()]).collect(),
             #[cfg(feature = "tls")]
@@ -398,7 +414,7 @@ impl CoreState {
     }
 
     /// The connection with this name, if it still lives here.
-    fn named(&mut self, id: ConnId) -> Option<(&mut Workspace, &mut Connection)> {
+    pub(super) fn named(&mut self, id: ConnId) -> Option<(&mut Workspace, &mut Connection)> {
         let record = self.slab.get_mut(id.index)?;
         (id.core == self.core && id.generation == record.generation)
             .then_some((&mut self.workspace, &mut record.connection))

@@ -1,5 +1,7 @@
 //! Several cores, the mesh and their clients, stepped in one thread with a fake clock.
 
+mod topics;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +14,7 @@ use crate::handler::{Accept, Request, Upgrade};
 use crate::mesh::{Census, Mesh, Ringer};
 use crate::protocol::handshake::OriginPolicy;
 use crate::protocol::{MessageKind, Role};
+use crate::topics::{DataKind, Draft, Topic, Want};
 
 /// A bell that nobody needs: the test takes every mailbox's turn.
 struct Silent;
@@ -39,6 +42,16 @@ impl Handler for Everybody {
         match message.text() {
             Some("panic") => panic!("asked to, in message"),
             Some("close") => conn.close(CloseCode(4000), "asked to"),
+            Some(text) if text.starts_with("subscribe ") => {
+                let topic = Topic::parse(&text["subscribe ".len()..]).expect("a good name");
+                conn.subscribe(&topic, Want::Nothing, None).expect("once");
+            }
+            Some(text) if text.starts_with("publish ") => {
+                let (topic, data) = text["publish ".len()..].split_once(' ').expect("a topic and data");
+                let draft = Draft { kind: DataKind::Text, data: data.to_owned().into(), key: None };
+                // What finds no room is counted, and the test counts it too.
+                let _ = conn.publish(&Topic::parse(topic).expect("a good name"), draft);
+            }
             Some("count") => conn.send_text(&count.to_string()).expect("it is open"),
             Some(_) | None => {
                 let kind = message.kind();
@@ -87,6 +100,7 @@ impl World {
                 #[cfg(feature = "tls")]
                 tls: None,
                 census: census.clone(),
+                namespaces: Arc::default(),
                 metrics: Arc::new(ShardMetrics::default()),
                 seed,
             };
@@ -149,7 +163,7 @@ impl World {
         state.set_now(self.now);
         state.handle_mailbox(mailbox);
         state.handle_timers();
-        state.core().catch_up();
+        state.catch_up();
         while let Some(index) = state.pop_touched() {
             let client = self.clients.iter_mut().find(|c| c.core == core && c.index == index && !c.server_gone);
             let Some(client) = client else { continue };

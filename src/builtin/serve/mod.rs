@@ -1,0 +1,171 @@
+//! `corewire serve`: topics for clients in any language, and a page to try it. `docs/WIRE.md` is what it speaks.
+//!
+//! Knows no shards and no sockets. Who may do what is in [`access`]; what clients say in [`raw`] and [`v1`].
+
+mod access;
+mod raw;
+mod v1;
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::handler::{
+    Accept, Closed, Conn, ConnId, Core, Delivery, Handler, Overflow, Request, TopicNews, Unanswered, Upgrade, Wire,
+};
+use crate::http::Response;
+use crate::protocol::close::CloseCode;
+use crate::protocol::{Message, MessageKind};
+use crate::topics::{Access, Answer, Begun, Namespace, Namespaces, Refused, Subject, Ticket, Topic};
+use crate::wire::{SUBPROTOCOL, close};
+
+/// Topics over raw WebSockets and `corewire.v1`.
+#[derive(Debug)]
+pub struct Serve {
+    /// The page at `/`.
+    page: String,
+    asked: HashMap<Ticket, v1::Asked>,
+    /// Those of `corewire.v1` that have not said `connect` yet, in the order in which they came.
+    unconnected: v1::Unconnected,
+    /// Subscriptions of `corewire.v1` that want to be told of joins and leaves.
+    listeners: HashSet<(ConnId, Topic)>,
+}
+
+/// What is remembered of a connection.
+#[derive(Debug)]
+pub struct Session(Speaks);
+
+#[derive(Debug)]
+enum Speaks {
+    /// Nothing: it gets bare data. With what it wants to subscribe to, until it is open.
+    Raw(Option<Box<[Subject]>>),
+    /// `corewire.v1`.
+    V1(Box<v1::Client>),
+}
+
+const RAW: Wire = Wire(0);
+const V1: Wire = Wire(1);
+
+impl Serve {
+    /// The namespaces that `corewire serve` begins with: one, where anyone may subscribe, and clients publish only if
+    /// `demo` is set.
+    pub fn namespaces(demo: bool) -> Namespaces {
+        let publish = if demo { Access::Public } else { Access::Nobody };
+        Namespaces::new(Namespace { publish, ..Namespace::default() }, []).expect("one without a name is no bad one")
+    }
+
+    /// With a page for servers where clients may publish in the default namespace, or may not.
+    pub fn new(demo: bool) -> Self {
+        let page = PAGE.replace("MAY_PUBLISH", if demo { "true" } else { "false" });
+        Self { page, asked: HashMap::new(), unconnected: v1::Unconnected::default(), listeners: HashSet::new() }
+    }
+}
+
+impl Handler for Serve {
+    type Session = Session;
+
+    fn upgrade(&mut self, conn: &mut Conn<'_>, request: &Request<'_>) -> Upgrade<Session> {
+        if request.path() != "/ws" {
+            return Upgrade::Refuse(Response::text(404, NOT_HERE));
+        }
+        if request.subprotocols().any(|name| name == SUBPROTOCOL) {
+            let session = Session(Speaks::V1(Box::default()));
+            return Upgrade::Accept(Accept::new(session).wire(V1).subprotocol(SUBPROTOCOL));
+        }
+        match raw::subjects(conn, request.head().query_params()) {
+            Ok(subjects) => Upgrade::Accept(Accept::new(Session(Speaks::Raw(Some(subjects)))).wire(RAW)),
+            Err(response) => Upgrade::Refuse(response),
+        }
+    }
+
+    fn open(&mut self, conn: &mut Conn<'_>, session: &mut Session) {
+        match &mut session.0 {
+            Speaks::Raw(subjects) => raw::open(conn, subjects.take().unwrap_or_default()),
+            Speaks::V1(_) => self.unconnected.add(conn.id()),
+        }
+    }
+
+    fn message(&mut self, conn: &mut Conn<'_>, session: &mut Session, message: Message<'_>) {
+        let Some(text) = message.text() else {
+            return conn.close(CloseCode::UNSUPPORTED, "only text is understood");
+        };
+        match &mut session.0 {
+            Speaks::Raw(_) => raw::publish(conn, text),
+            Speaks::V1(client) => self.hear(conn, client, text),
+        }
+    }
+
+    fn encode(&mut self, wire: Wire, delivery: &Delivery<'_>) -> Option<(MessageKind, Bytes)> {
+        match wire {
+            V1 => v1::encode(delivery),
+            _ => Some(raw::encode(delivery)),
+        }
+    }
+
+    fn subscribed(&mut self, conn: &mut Conn<'_>, session: &mut Session, subject: &Subject, begun: &Begun<'_>) {
+        if let Speaks::V1(client) = &mut session.0 {
+            client.subscribed(conn, subject, begun);
+        }
+    }
+
+    fn not_subscribed(&mut self, conn: &mut Conn<'_>, session: &mut Session, topic: &Topic, refused: Refused) {
+        match &mut session.0 {
+            Speaks::Raw(_) => conn.close(CloseCode::TRY_AGAIN_LATER, "the topic cannot be subscribed to now"),
+            Speaks::V1(client) => client.not_subscribed(conn, topic, refused),
+        }
+    }
+
+    fn topic_news(&mut self, core: &mut Core<'_>, topic: &Topic, news: TopicNews<'_>, to: &[ConnId]) {
+        self.tell_news(core, topic, news, to);
+    }
+
+    fn answered(&mut self, core: &mut Core<'_>, ticket: Ticket, answer: Result<Answer, Unanswered>) {
+        if let Some(asked) = self.asked.remove(&ticket) {
+            asked.tell(core, answer);
+        }
+    }
+
+    fn close(&mut self, _: &mut Core<'_>, id: ConnId, session: Session, _: &Closed) {
+        if let Speaks::V1(client) = session.0 {
+            self.unconnected.remove(id);
+            for topic in client.listened() {
+                self.listeners.remove(&(id, topic.clone()));
+            }
+        }
+    }
+
+    fn request(&mut self, _: &mut Core<'_>, request: &Request<'_>) -> Response {
+        let response = match request.path() {
+            "/" => Response::with_body(200, "text/html; charset=utf-8", self.page.clone().into_bytes()),
+            "/ws" => Response::text(426, NO_UPGRADE).header("Upgrade", "websocket").expect("a good header"),
+            _ => Response::text(404, NOT_FOUND),
+        };
+        if request.head().method() == "HEAD" { response.without_body() } else { response }
+    }
+
+    fn tick_interval(&self) -> Option<Duration> {
+        Some(v1::CONNECT_CHECK)
+    }
+
+    fn tick(&mut self, core: &mut Core<'_>) {
+        for id in self.unconnected.expire() {
+            core.close_conn(id, close::CONNECT_TIMEOUT, "no connect in time");
+        }
+    }
+
+    fn overflow(&self) -> Overflow {
+        Overflow::Disconnect(close::SLOW_CONSUMER)
+    }
+}
+
+const PAGE: &str = include_str!("demo.html");
+
+const NOT_FOUND: &str = "There is nothing here. The page to try this server is at /, its health at /healthz and \
+                         /readyz, and WebSocket clients connect to /ws?topic=NAME.\n";
+
+const NOT_HERE: &str = "WebSocket clients connect to /ws: /ws?topic=NAME for bare data, or with the subprotocol \
+                        corewire.v1.\n";
+
+const NO_UPGRADE: &str = "This is where WebSocket clients connect, and the request asks for no WebSocket. If a \
+                          WebSocket client sent it, a proxy in between has dropped the Upgrade header field.\n";

@@ -1,0 +1,109 @@
+//! From publications to the queues of connections, and what becomes of them where these are full.
+
+use bytes::Bytes;
+
+use super::super::reach::CoreState;
+use super::Waiting;
+use crate::connection::{Body, Broadcast, SendError};
+use crate::handler::Overflow;
+use crate::protocol::MessageKind;
+use crate::protocol::close::CloseCode;
+use crate::topics::{Backlog, Keep, Tally};
+
+/// A publication as connections of one wire get it: one frame for all of them.
+pub(super) struct Encoded {
+    kind: MessageKind,
+    payload: Bytes,
+    frame: Broadcast,
+}
+
+impl Encoded {
+    pub(super) fn new(kind: MessageKind, payload: Bytes) -> Self {
+        Self { kind, frame: Broadcast::new(kind, payload.clone()), payload }
+    }
+}
+
+impl CoreState {
+    /// Queues a publication, or has it wait, or closes the connection, as its namespace wants.
+    pub(super) fn queue_publication(&mut self, index: u32, encoded: &mut Encoded, keep: Keep<'_>) -> Tally {
+        let queue_max = self.queue_max();
+        let Some(record) = self.slab.get_mut(index) else { return Tally::default() };
+        if !record.connection.is_open() {
+            return Tally::default();
+        }
+        let is_slow = match keep {
+            Keep::Firm => false,
+            Keep::Droppable | Keep::Latest(..) => record.connection.queued_bytes() >= queue_max,
+        };
+        if is_slow || self.has_backlogs && self.topics.backlogs.contains_key(&index) {
+            return self.wait(index, encoded, keep);
+        }
+        match (record.connection.send_broadcast(&mut encoded.frame, &mut self.workspace), keep) {
+            (Ok(()), _) => {
+                self.metrics.messages_out.add(1);
+                self.touch(index);
+                Tally { delivered: 1, ..Tally::default() }
+            }
+            (Err(SendError::NotOpen), _) => Tally::default(),
+            (Err(SendError::QueueFull), Keep::Firm) => self.overflow(index),
+            (Err(SendError::QueueFull), Keep::Droppable | Keep::Latest(..)) => self.wait(index, encoded, keep),
+        }
+    }
+
+    /// Moves what waits for a connection into its queue, as far as there is room. To be called whenever it is settled.
+    pub(in super::super) fn refill(&mut self, index: u32) {
+        let queue_max = self.queue_max();
+        let Some(backlog) = self.topics.backlogs.get_mut(&index) else { return };
+        let Some(record) = self.slab.get_mut(index) else { return };
+        while record.connection.is_open() && record.connection.queued_bytes() < queue_max {
+            let Some(Waiting { kind, payload }) = backlog.pop() else { break };
+            match record.connection.send(kind, Body::Shared(payload), &mut self.workspace) {
+                Ok(()) => self.metrics.messages_out.add(1),
+                // Larger than all that may ever wait: it could be sent at no time.
+                Err(SendError::QueueFull) => self.metrics.queue_drops.add(1),
+                Err(SendError::NotOpen) => {}
+            }
+        }
+        if backlog.is_empty() || !record.connection.is_open() {
+            self.forget_backlog(index);
+        }
+    }
+
+    pub(super) fn forget_backlog(&mut self, index: u32) {
+        self.topics.backlogs.remove(&index);
+        self.has_backlogs = !self.topics.backlogs.is_empty();
+    }
+
+    fn wait(&mut self, index: u32, encoded: &Encoded, keep: Keep<'_>) -> Tally {
+        let bytes_max = self.workspace.limits().queued_bytes_max - self.queue_max();
+        let backlog = self.topics.backlogs.entry(index).or_insert_with(|| Backlog::new(bytes_max));
+        self.has_backlogs = true;
+        let waiting = Waiting { kind: encoded.kind, payload: encoded.payload.clone() };
+        let Ok(tally) = backlog.push(waiting, encoded.payload.len(), keep) else { return self.overflow(index) };
+        self.metrics.queue_drops.add(tally.dropped);
+        self.metrics.publications_conflated.add(tally.conflated);
+        self.touch(index);
+        tally
+    }
+
+    /// A publication that must not be lost has no room: the peer comes back and recovers it.
+    fn overflow(&mut self, index: u32) -> Tally {
+        self.metrics.queue_drops.add(1);
+        let code = match self.overflow {
+            Overflow::Disconnect(code) => code,
+            Overflow::DropMessage => CloseCode::POLICY,
+        };
+        let id = self.id(index);
+        tracing::debug!(connection = %id, "a subscriber reads too slowly");
+        self.close_here(id, code, "slow consumer");
+        Tally { dropped: 1, ..Tally::default() }
+    }
+
+    /// Bytes in a connection's queue from which on publications wait outside, where they may be replaced or dropped.
+    fn queue_max(&self) -> usize {
+        QUEUE_BYTES.min(self.workspace.limits().queued_bytes_max / 2)
+    }
+}
+
+/// Enough to keep a socket busy between two turns.
+const QUEUE_BYTES: usize = 64 << 10;

@@ -1,0 +1,115 @@
+//! Connections and other cores, as subscriptions see them.
+
+use bytes::Bytes;
+
+use super::super::super::envelope::AboutTopics;
+use super::super::reach::CoreState;
+use super::backlogs::Encoded;
+use super::{News, Notice};
+use crate::handler::{Delivery, Wire};
+use crate::ids::ConnId;
+use crate::protocol::MessageKind;
+use crate::topics::{
+    Answer, Begun, Epoch, Keep, Local, Member, Outlet, Position, PresenceChange, Publication, Refused, SlowConsumer,
+    Subject, SubscriberId, Tally, Ticket, ToHome, Topic,
+};
+
+/// How a publication is told to connections of one wire.
+pub(super) type Encode<'a> = dyn FnMut(Wire, &Delivery<'_>) -> Option<(MessageKind, Bytes)> + 'a;
+
+/// What [`Local`] reaches while it is called.
+pub(super) struct Surroundings<'a> {
+    pub(super) core: &'a mut CoreState,
+    pub(super) encode: &'a mut Encode<'a>,
+}
+
+impl CoreState {
+    /// Calls the core's subscriptions for something that delivers nothing.
+    pub(super) fn with_local<T>(&mut self, call: impl FnOnce(&mut Local, &mut Surroundings<'_>) -> T) -> T {
+        self.with_local_and(&mut |_, _| None, call)
+    }
+
+    pub(super) fn with_local_and<T>(
+        &mut self,
+        encode: &mut Encode<'_>,
+        call: impl FnOnce(&mut Local, &mut Surroundings<'_>) -> T,
+    ) -> T {
+        let mut local = self.topics.local.take().expect("it is away only while it is called");
+        let outcome = call(&mut local, &mut Surroundings { core: self, encode: &mut |wire, of| encode(wire, of) });
+        self.topics.local = Some(local);
+        outcome
+    }
+
+    fn ids(&self, subscribers: &[SubscriberId]) -> Vec<ConnId> {
+        subscribers.iter().map(|subscriber| self.id(subscriber.0)).collect()
+    }
+}
+
+impl Surroundings<'_> {
+    fn tell(&mut self, topic: &Topic, news: News, to: &[SubscriberId]) {
+        if !to.is_empty() {
+            let to = self.core.ids(to);
+            self.core.note(Notice::News { topic: topic.clone(), news, to });
+        }
+    }
+}
+
+impl Outlet for Surroundings<'_> {
+    fn send(&mut self, core: usize, message: ToHome) {
+        // What is lost is asked for or told again later; the carrying counts it.
+        self.core.carry(core, AboutTopics::ToHome(message));
+    }
+
+    fn deliver(&mut self, topic: &Topic, epoch: Epoch, publication: &Publication, to: &[SubscriberId]) -> Tally {
+        let keep = match self.core.topics.namespaces.of(topic).slow_consumer {
+            SlowConsumer::Disconnect => Keep::Firm,
+            SlowConsumer::DropOldest => Keep::Droppable,
+            SlowConsumer::Latest => Keep::Latest(topic, publication.draft.key.as_ref()),
+        };
+        let delivery = Delivery { topic, epoch, publication };
+        // There are few wires, mostly one.
+        let mut encodings: Vec<(Wire, Option<Encoded>)> = Vec::new();
+        let mut tally = Tally::default();
+        for subscriber in to {
+            let Some(wire) = self.core.slab.get(subscriber.0).map(|record| record.wire) else { continue };
+            let place = encodings.iter().position(|(known, _)| *known == wire).unwrap_or_else(|| {
+                let encoded = (self.encode)(wire, &delivery).map(|(kind, payload)| Encoded::new(kind, payload));
+                encodings.push((wire, encoded));
+                encodings.len() - 1
+            });
+            if let Some(encoded) = &mut encodings[place].1 {
+                tally.add(self.core.queue_publication(subscriber.0, encoded, keep));
+            }
+        }
+        tally
+    }
+
+    fn subscribed(&mut self, to: SubscriberId, subject: &Subject, begun: &Begun<'_>) {
+        let &Begun { position, recovery, publications } = begun;
+        let (to, subject, publications) = (self.core.id(to.0), subject.clone(), publications.to_vec());
+        self.core.note(Notice::Subscribed { to, subject, position, recovery, publications });
+    }
+
+    fn refused(&mut self, to: SubscriberId, topic: &Topic, refused: Refused) {
+        let to = self.core.id(to.0);
+        self.core.note(Notice::Refused { to, topic: topic.clone(), refused });
+    }
+
+    fn gap(&mut self, topic: &Topic, position: Position, to: &[SubscriberId]) {
+        self.tell(topic, News::Gap(position), to);
+    }
+
+    fn presence(&mut self, topic: &Topic, change: &PresenceChange, to: &[SubscriberId]) {
+        self.tell(topic, News::Presence(change.clone()), to);
+    }
+
+    fn members(&mut self, topic: &Topic, members: &[Member], to: &[SubscriberId]) {
+        self.tell(topic, News::Members(members.to_vec()), to);
+    }
+
+    fn answer(&mut self, ticket: Ticket, answer: Answer) {
+        if self.core.topics.questions.settle(ticket) {
+            self.core.note(Notice::Answer(ticket, Ok(answer)));
+        }
+    }
+}
