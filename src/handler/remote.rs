@@ -61,7 +61,7 @@ pub struct Deferred {
 }
 
 impl Deferred {
-    /// Hands `answer` to [`Handler::upgrade_deferred`] on the connection's core.
+    /// Hands `answer` to [`Handler::upgrade_deferred`](super::Handler::upgrade_deferred) on the connection's core.
     ///
     /// # Errors
     ///
