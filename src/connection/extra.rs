@@ -35,6 +35,7 @@ impl Extra {
     }
 
     /// Whether the peer is bound to send the rest of something.
+    #[cfg(test)]
     pub(super) fn is_mid_message(&self) -> bool {
         #[cfg(feature = "tls")]
         if self.secure.as_ref().is_some_and(|secure| secure.is_mid_record()) {

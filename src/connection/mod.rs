@@ -286,6 +286,7 @@ impl Connection {
     }
 
     /// Whether the end of a read cut a frame, a message or a record, so that more is bound to come.
+    #[cfg(test)]
     pub fn is_mid_message(&self) -> bool {
         self.extra.as_ref().is_some_and(|extra| extra.is_mid_message())
     }

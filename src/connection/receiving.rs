@@ -293,11 +293,9 @@ fn end_frame<'i>(
     finish(slot, terms, message.kind, message.compressed, Payload::Owned(message.data), workspace).map(Some)
 }
 
-/// The buffer of the message under way, if its frame has much to come, with room for some of that and never for more.
+/// The buffer of the message under way, with room for some of what is to come of its frame and never for more. To be
+/// asked if [`has_much_to_come`].
 pub(super) fn message_buffer(extra: &mut Extra) -> Option<&mut Vec<u8>> {
-    if !has_much_to_come(extra) {
-        return None;
-    }
     let left = usize::try_from(extra.receiving.frame?.left).unwrap_or(usize::MAX);
     let data = &mut extra.receiving.message.as_mut()?.data;
     if data.len() == data.capacity() {

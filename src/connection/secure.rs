@@ -39,6 +39,7 @@ impl Secure {
     }
 
     /// Whether a read ended within a record.
+    #[cfg(test)]
     pub(super) fn is_mid_record(&self) -> bool {
         !self.cut.is_empty()
     }

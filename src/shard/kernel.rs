@@ -156,17 +156,16 @@ pub(super) enum Read {
 
 /// Reads what is there, as far as it fits. The socket may be blocking; the call is not.
 pub(super) fn read(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Read {
-    match net::recv(socket, buffer, RecvFlags::DONTWAIT) {
-        Ok((0, _)) => Read::Eof,
-        Ok((len, _)) => Read::Bytes(len),
-        Err(Errno::AGAIN | Errno::INTR) => Read::Nothing,
-        Err(_) => Read::Broken,
-    }
+    read_of(net::recv(socket, buffer, RecvFlags::DONTWAIT))
 }
 
 /// As [`read`], to the end of `bytes` and within its capacity, which must not be used up.
 pub(super) fn read_onto(socket: BorrowedFd<'_>, bytes: &mut Vec<u8>) -> Read {
-    match net::recv(socket, spare_capacity(bytes), RecvFlags::DONTWAIT) {
+    read_of(net::recv(socket, spare_capacity(bytes), RecvFlags::DONTWAIT))
+}
+
+fn read_of(received: rustix::io::Result<(usize, usize)>) -> Read {
+    match received {
         Ok((0, _)) => Read::Eof,
         Ok((len, _)) => Read::Bytes(len),
         Err(Errno::AGAIN | Errno::INTR) => Read::Nothing,

@@ -352,15 +352,14 @@ impl<H: Handler> Shard<H> {
 
     fn read_cold(&mut self, index: u32) {
         let Some(fd) = &self.sockets[index].fd else { return };
-        if let Some(bytes) = self.state.message_buffer(index) {
-            return match kernel::read_onto(fd.as_fd(), bytes) {
-                Read::Bytes(len) => self.state.handle_input_in_place(index, len),
-                Read::Nothing => {}
-                Read::Eof => self.state.handle_eof(index),
-                Read::Broken => self.state.handle_reset(index),
-            };
-        }
-        match kernel::read(fd.as_fd(), &mut self.buffer) {
+        let large = self.state.message_buffer(index);
+        let in_place = large.is_some();
+        let read = match large {
+            Some(bytes) => kernel::read_onto(fd.as_fd(), bytes),
+            None => kernel::read(fd.as_fd(), &mut self.buffer),
+        };
+        match read {
+            Read::Bytes(len) if in_place => self.state.handle_input_in_place(index, len),
             Read::Bytes(len) => {
                 self.state.handle_input(index, &mut self.buffer[..len]);
                 self.reads += 1;
