@@ -46,6 +46,7 @@
 //!
 //! Knows no shards and no sockets: what it reaches stands behind a trait that the shard implements.
 
+mod outside;
 mod remote;
 mod topics;
 
@@ -65,6 +66,7 @@ use crate::protocol::close::CloseCode;
 use crate::protocol::handshake::{Refusal, UpgradeRequest};
 use crate::protocol::{Message, MessageKind};
 use crate::topics::{Answer, Begun, Refused, Subject, Ticket, Topic};
+pub use outside::{Nobody, Outside};
 pub use remote::{Busy, ConnHandle, Deferred};
 pub(crate) use remote::{Remote, Told};
 pub(crate) use topics::ReachTopics;

@@ -39,6 +39,7 @@
 
 mod starting;
 
+use std::any::Any;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -48,15 +49,16 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::connection::Limits;
-use crate::handler::{Busy, Handler};
+pub use crate::handler::Outside;
+use crate::handler::{Busy, Handler, Nobody};
 use crate::http::Cidr;
-use crate::mesh::{Census, Full, Outside};
+use crate::mesh::{self, Census, Full};
 use crate::metrics::ShardMetrics;
 use crate::protocol::MessageKind;
 use crate::protocol::handshake::OriginPolicy;
 use crate::shard::{self, AboutTopics, Envelope};
 pub use crate::shard::{DriverChoice, ListenAddr, ListenError, Rung, explain};
-use crate::topics::{Draft, Namespaces, Party, Publish, Reply, Ticket, ToHome, Topic, home_of};
+use crate::topics::{Draft, Namespaces, Party, Publish, Read, Reply, Ticket, ToHome, Topic, home_of};
 use starting::Started;
 
 /// A server to be configured.
@@ -70,6 +72,7 @@ pub struct Builder {
     trusted_proxies: Vec<Cidr>,
     connections_max: usize,
     namespaces: Arc<Namespaces>,
+    outside: Arc<dyn Outside>,
     drain_delay: Duration,
     drain_time: Duration,
     on_calm: Option<fn()>,
@@ -95,7 +98,7 @@ pub struct Running {
 /// Reaches a running server from any thread.
 #[derive(Clone)]
 pub struct Handle {
-    outside: Arc<[Outside<Envelope>]>,
+    outside: Arc<[mesh::Outside<Envelope>]>,
     metrics: Arc<[Arc<ShardMetrics>]>,
     census: Arc<Census>,
     drain_delay: Duration,
@@ -141,6 +144,7 @@ impl Server {
             trusted_proxies: Vec::new(),
             connections_max: usize::MAX,
             namespaces: Arc::default(),
+            outside: Arc::new(Nobody),
             drain_delay: Duration::ZERO,
             drain_time: Duration::from_secs(5),
             on_calm: None,
@@ -211,6 +215,13 @@ impl Builder {
     #[must_use]
     pub fn namespaces(mut self, namespaces: Namespaces) -> Self {
         self.namespaces = Arc::new(namespaces);
+        self
+    }
+
+    /// Who hears what topics answer and tell to other threads. Default: nobody.
+    #[must_use]
+    pub fn outside(mut self, outside: Arc<dyn Outside>) -> Self {
+        self.outside = outside;
         self
     }
 
@@ -391,11 +402,61 @@ impl Handle {
     ///
     /// [`Busy`] if that core's queue is full.
     pub fn publish(&self, topic: &Topic, draft: Draft) -> Result<(), Busy> {
-        let home = &self.outside[home_of(topic, self.outside.len())];
-        let publish =
-            Publish { topic: topic.clone(), draft, idempotency_key: None, ticket: Ticket(0), reply: Reply::Nothing };
-        let message = Box::new(AboutTopics::ToHome(ToHome::Publish(Box::new(publish))));
-        home.send(Envelope::Topics { from: Party::Outside, message }).map_err(|Full(_)| Busy)
+        self.publish_asking(topic, draft, None, Reply::Nothing, Ticket::NOBODY)
+    }
+
+    /// Publishes, and has the answer given to [`Outside::answered`] with this ticket, which is the caller's choice. With
+    /// [`Reply::Nothing`] only a refusal is answered, and with [`Ticket::NOBODY`] not even that.
+    ///
+    /// The same `idempotency_key` within some minutes is the same publication, and published once.
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`] if the queue of the topic's core is full.
+    pub fn publish_asking(
+        &self,
+        topic: &Topic,
+        draft: Draft,
+        idempotency_key: Option<Arc<str>>,
+        reply: Reply,
+        ticket: Ticket,
+    ) -> Result<(), Busy> {
+        let publish = Publish { topic: topic.clone(), draft, idempotency_key, ticket, reply };
+        self.ask_home(topic, ToHome::Publish(Box::new(publish)))
+    }
+
+    /// Asks about a topic: its history, its members or its figures. The answer is given to [`Outside::answered`].
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`] if the queue of the topic's core is full.
+    pub fn read(&self, topic: &Topic, what: Read, ticket: Ticket) -> Result<(), Busy> {
+        self.ask_home(topic, ToHome::Read { topic: topic.clone(), ticket, what })
+    }
+
+    /// Gives a value to the handler of one core: [`Handler::cast`].
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`] if that core's queue is full.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such core; see [`Handle::core_count`].
+    pub fn cast(&self, core: usize, message: Arc<dyn Any + Send + Sync>) -> Result<(), Busy> {
+        self.outside[core].send(Envelope::Cast(message)).map_err(|Full(_)| Busy)
+    }
+
+    /// How many cores the server runs on.
+    pub fn core_count(&self) -> usize {
+        self.outside.len()
+    }
+
+    /// How topics behave from now on, on each core as soon as it takes note. Subscriptions stay, whether they are
+    /// still permitted or not; what topics keep is cut to new bounds when they are next looked at. Waits while a core's
+    /// queue is full.
+    pub fn configure(&self, namespaces: &Arc<Namespaces>) {
+        self.tell_all(|| Envelope::Configure(namespaces.clone()));
     }
 
     /// Each core's counters.
@@ -406,6 +467,12 @@ impl Handle {
     /// Connections on all cores, in whatever stage.
     pub fn connection_count(&self) -> usize {
         self.census.present()
+    }
+
+    fn ask_home(&self, topic: &Topic, message: ToHome) -> Result<(), Busy> {
+        let home = &self.outside[home_of(topic, self.outside.len())];
+        let message = Box::new(AboutTopics::ToHome(message));
+        home.send(Envelope::Topics { from: Party::Outside, message }).map_err(|Full(_)| Busy)
     }
 
     /// A core whose mailbox is full is waited for: it empties it in its next turn.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use corewire::connection::{Limits, NextStep, Tick};
-use corewire::handler::{Accept, Conn, Handler, Peer, Request, Upgrade};
+use corewire::handler::{Accept, Conn, Handler, Nobody, Peer, Request, Upgrade};
 use corewire::mesh::{Census, Mesh, Ringer};
 use corewire::metrics::ShardMetrics;
 use corewire::protocol::Message;
@@ -50,6 +50,7 @@ pub fn shard_of(connections: u32, headers: &str) -> State<Everybody> {
         tls: None,
         census: Arc::new(Census::new(usize::MAX)),
         namespaces: Arc::default(),
+        listener: Arc::new(Nobody),
         metrics: Arc::new(ShardMetrics::default()),
         seed: 1,
     };

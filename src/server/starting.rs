@@ -101,6 +101,7 @@ impl Builder {
             tls: self.tls.clone(),
             census: handle.census.clone(),
             namespaces: self.namespaces.clone(),
+            listener: self.outside.clone(),
             metrics: handle.metrics[index].clone(),
             seed: seed(),
         }

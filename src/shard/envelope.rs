@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::handler::{Busy, Remote, Told};
 use crate::mesh::{Full, Outside};
 use crate::protocol::MessageKind;
-use crate::topics::{Party, ToCore, ToHome};
+use crate::topics::{Namespaces, Party, ToCore, ToHome};
 
 /// One item in a core's mailbox.
 pub enum Envelope {
@@ -32,6 +32,8 @@ pub enum Envelope {
         /// What. Boxed, so that an envelope stays small.
         message: Box<AboutTopics>,
     },
+    /// How topics behave from now on.
+    Configure(Arc<Namespaces>),
     /// Say on `/readyz` that no more connections are wanted; still take those that come.
     NotReady,
     /// Refuse what is new, and close everything within this time.

@@ -29,6 +29,11 @@ pub enum Party {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
+impl Ticket {
+    /// Of those who want no answer at all.
+    pub const NOBODY: Self = Self(0);
+}
+
 /// A question of a home to cores, for a [`Tally`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReceiptId(pub u64);

@@ -17,7 +17,7 @@ use super::opening::DeferredHeads;
 use super::survey::Survey;
 use super::topics::Topics;
 use crate::connection::{Body, Broadcast, Connection, Limits, Outbox, SendError, Tick, Workspace};
-use crate::handler::{Congested, Overflow, Peer, Reach, Remote};
+use crate::handler::{self, Congested, Overflow, Peer, Reach, Remote};
 use crate::http::{Cidr, Response};
 use crate::ids::ConnId;
 use crate::mesh::{Census, Outside, Post};
@@ -45,6 +45,8 @@ pub struct ShardOptions {
     pub census: Arc<Census>,
     /// How topics behave.
     pub namespaces: Arc<Namespaces>,
+    /// Who hears what topics say to threads that are no cores.
+    pub listener: Arc<dyn handler::Outside>,
     /// This core's counters.
     pub metrics: Arc<ShardMetrics>,
     /// Feeds jitter; from the operating system.

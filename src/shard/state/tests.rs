@@ -101,6 +101,7 @@ impl World {
                 tls: None,
                 census: census.clone(),
                 namespaces: Arc::default(),
+                listener: Arc::new(crate::handler::Nobody),
                 metrics: Arc::new(ShardMetrics::default()),
                 seed,
             };

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use super::super::envelope::{AboutTopics, Envelope};
 use super::reach::{CoreState, ShardOptions};
 use crate::connection::{TICK_MILLIS, Tick};
-use crate::handler::Unanswered;
+use crate::handler::{Outside, Unanswered};
 use crate::ids::ConnId;
 use crate::protocol::MessageKind;
 use crate::topics::{
@@ -33,6 +33,7 @@ pub(super) struct Topics {
     local: Option<Box<Local>>,
     home: Home,
     namespaces: Arc<Namespaces>,
+    outside: Arc<dyn Outside>,
     /// What was said to this core, by others and by itself, in order.
     work: VecDeque<(Party, AboutTopics)>,
     /// What the handler is to be told before more of the work is done.
@@ -86,6 +87,7 @@ impl Topics {
             local: Some(Box::new(Local::new(core_count, namespaces.clone()))),
             home: Home::new(home, namespaces.clone()),
             namespaces,
+            outside: options.listener.clone(),
             work: VecDeque::new(),
             notices: VecDeque::new(),
             questions: Questions::default(),
@@ -145,6 +147,16 @@ impl CoreState {
         self.carry_all(out);
     }
 
+    /// From now on these namespaces count. Subscriptions stay, whether they are still permitted or not.
+    pub(super) fn configure_topics(&mut self, namespaces: Arc<Namespaces>) {
+        if let Some(local) = &mut self.topics.local {
+            local.configure(namespaces.clone());
+        }
+        self.topics.home.configure(namespaces.clone());
+        self.topics.namespaces = namespaces;
+        self.topics_pending = true;
+    }
+
     /// Whether a publication could be carried to all cores that would hear it.
     fn has_room(&self, topic: &Topic) -> bool {
         // Where nothing waits there is room; then the audience need not be looked up.
@@ -157,8 +169,10 @@ impl CoreState {
             if is_refusal(&message) {
                 self.metrics.publications_refused.add(1);
             }
-            // Whoever is no core has asked for no answer.
-            let Party::Core(to) = to else { continue };
+            let Party::Core(to) = to else {
+                self.answer_outside(message);
+                continue;
+            };
             if to == usize::from(self.core) {
                 self.carry(to, AboutTopics::ToCore(message));
                 continue;
@@ -170,8 +184,17 @@ impl CoreState {
                 self.topics.home.missed(to, &topic, now);
             }
         }
-        out.events.clear();
+        out.events.drain(..).for_each(|event| self.topics.outside.topic_event(event));
         self.topics.out = out;
+    }
+
+    /// Whoever is no core has only asked questions.
+    fn answer_outside(&self, message: ToCore) {
+        match message {
+            ToCore::Answer { ticket: Ticket::NOBODY, .. } => {}
+            ToCore::Answer { ticket, answer } => self.topics.outside.answered(ticket, answer),
+            _ => debug_assert!(false, "only cores have subscribers"),
+        }
     }
 
     /// The handler is to be told.
