@@ -260,9 +260,10 @@ fn twenty_thousand_connections_leave_nothing_behind() {
         wave(5000);
         let before = binary.pss_kib();
         wave(15_000);
+        // The first figure may be from before a core has given memory back, or from after.
+        until("20,000 take no more than 5,000 did", || binary.pss_kib() < before + 2048);
         let after = binary.pss_kib();
         eprintln!("{before} KiB after 5,000, {after} KiB after 20,000 connections, in {:?}", start.elapsed());
-        assert!(after < before + 2048, "{before} KiB before, {after} after");
     }
 }
 

@@ -413,6 +413,50 @@ fn a_paused_connection_keeps_what_comes_in_order_until_it_is_resumed_from_anothe
     }
 }
 
+/// A core reads 64 KiB at a time, and the kernel reports what arrives once.
+#[test]
+fn what_one_read_leaves_behind_is_read_though_nothing_more_comes() {
+    const READ_BYTES: usize = 64 << 10;
+    const FRAME_BYTES: usize = 64;
+    // Two bytes and a mask.
+    let payload = |n: usize| format!("note {n:>0$}", FRAME_BYTES - 6 - "note ".len());
+    for variant in VARIANTS {
+        let folder = common::Folder::new();
+        let unix = folder.path("corewire.sock");
+        let listen = ListenAddr::Unix { path: unix.clone(), mode: 0o600 };
+        let stage = stage(variant, |builder| builder.listen_on(listen));
+        for (over_unix, leaves, count) in [
+            (false, false, 2 * READ_BYTES / FRAME_BYTES),
+            (false, true, 2 * READ_BYTES / FRAME_BYTES),
+            (false, false, 2 * READ_BYTES / FRAME_BYTES + 1),
+            (true, false, 2 * READ_BYTES / FRAME_BYTES),
+            (true, true, 2 * READ_BYTES / FRAME_BYTES),
+        ] {
+            let mut client = if over_unix { Client::unix(&unix) } else { Client::tcp(stage.server.addr) };
+            assert_eq!(client.ask("/sender", "").status, 101);
+            client.send_text("pause-and-hand-out");
+            let handle = stage.handle();
+            let wire: Vec<_> = (0..count).flat_map(|n| frame(TEXT, payload(n).as_bytes())).collect();
+            assert_eq!(wire.len(), count * FRAME_BYTES);
+            // What the socket does not hold is sent while the server reads.
+            let sender = thread::spawn(move || {
+                client.send_raw(&wire);
+                (!leaves).then_some(client)
+            });
+            thread::sleep(Duration::from_millis(20));
+            handle.resume().expect("there is room");
+            let client = sender.join().expect("no panic");
+            until("all was heard", || stage.journal.all().len() > count);
+            let heard = stage.journal.all();
+            assert!((0..count).all(|n| heard[n + 1].ends_with(&format!(" {n}"))), "in order");
+            drop(client);
+            stage.server.wait_until_empty();
+            stage.journal.wait_for("dropped /sender");
+            stage.journal.take();
+        }
+    }
+}
+
 /// Over TCP as over a Unix socket, where the kernel reports the end of the peer before its last words are read.
 #[test]
 fn what_a_peer_said_before_it_left_is_heard_after_a_pause() {

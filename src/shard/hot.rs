@@ -26,6 +26,7 @@ pub(super) struct HotTable {
     starts: Vec<Start>,
     buffers: BufferPool,
     next_sweep: Tick,
+    swept_at: Tick,
     /// For tests: a connection leaves after each receive.
     restless: bool,
 }
@@ -47,8 +48,8 @@ impl HotSlot {
 
 struct Slot {
     canceller: Option<Canceller>,
-    /// Whether a message came since the last sweep.
-    active: bool,
+    /// When its last receive brought something, or it became hot.
+    last_read: Tick,
     /// The receive is to come back: nothing more is posted.
     leaving: bool,
     /// For writes through the ring, while none is under way.
@@ -73,13 +74,14 @@ impl HotTable {
             starts: Vec::new(),
             buffers: BufferPool::default(),
             next_sweep: Tick::NEVER,
+            swept_at: Tick::default(),
         }
     }
 
     /// A connection becomes hot; its task starts at the end of the turn.
     pub(super) fn insert(&mut self, index: u32, generation: u32, socket: BorrowedFd<'_>, now: Tick) -> HotSlot {
         let slot =
-            Slot { canceller: Some(Canceller::new()), active: true, leaving: false, writer: Some(View::new(socket)) };
+            Slot { canceller: Some(Canceller::new()), last_read: now, leaving: false, writer: Some(View::new(socket)) };
         let place = match self.free.pop() {
             Some(place) => {
                 self.slots[place.place()] = Some(slot);
@@ -139,21 +141,21 @@ impl HotTable {
         (self.next_sweep != Tick::NEVER).then_some(self.next_sweep)
     }
 
-    /// Cancels what was silent since the last sweep, after one to two intervals of silence; on a quiet shard also what
-    /// was not.
-    pub(super) fn sweep_if_due(&mut self, now: Tick, quiet: bool) {
+    /// Cancels what was silent since the last sweep, after one to two intervals of silence; if `all`, also what was not.
+    pub(super) fn sweep_if_due(&mut self, now: Tick, all: bool) {
         if now < self.next_sweep {
             return;
         }
         let mut cancelled = 0;
         for place in 0..self.slots.len() {
             let Some(slot) = self.slots[place].as_mut() else { continue };
-            let silent = !std::mem::take(&mut slot.active);
-            if (silent || quiet) && !slot.leaving && cancelled < CANCELS_PER_SWEEP {
+            let silent = slot.last_read < self.swept_at;
+            if (silent || all) && !slot.leaving && cancelled < CANCELS_PER_SWEEP {
                 self.cancel(HotSlot::at(place));
                 cancelled += 1;
             }
         }
+        self.swept_at = now;
         self.buffers.shrink();
         let is_over = self.is_empty() && self.buffers.is_empty();
         self.next_sweep = if is_over { Tick::NEVER } else { now.after(SWEEP_INTERVAL) };
@@ -181,11 +183,11 @@ impl HotTable {
         slot.canceller.as_ref().filter(|_| !slot.leaving).map(Canceller::handle)
     }
 
-    fn note_activity(&mut self, slot: HotSlot) {
-        if let Some(slot) = &mut self.slots[slot.place()] {
-            slot.active = true;
-            slot.leaving |= self.restless;
-        }
+    /// A receive has brought something. Answers when the one before did.
+    fn note_read(&mut self, slot: HotSlot, now: Tick) -> Tick {
+        let Some(slot) = &mut self.slots[slot.place()] else { return now };
+        slot.leaving |= self.restless;
+        std::mem::replace(&mut slot.last_read, now)
     }
 
     fn remove(&mut self, slot: HotSlot, buffer: Vec<u8>) {
@@ -237,7 +239,9 @@ fn received<H: Handler>(
     match result {
         Ok(0) => this.state.handle_eof(index),
         Ok(len) => {
-            this.hot.note_activity(slot);
+            let now = this.state.core_ref().now();
+            let last = this.hot.note_read(slot, now);
+            this.load.note_speaker(last, now);
             this.reads += 1;
             this.state.handle_input(index, &mut buffer[..len]);
         }

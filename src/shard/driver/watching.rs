@@ -11,6 +11,8 @@ pub(super) enum Watched {
     #[default]
     Nothing,
     For(Interest),
+    /// It is, and something was left in it, which the set does not report again by itself.
+    Stale,
 }
 
 impl<H: Handler> Shard<H> {
@@ -33,7 +35,7 @@ impl<H: Handler> Shard<H> {
         let Some(fd) = &socket.fd else { return };
         let result = match socket.watched {
             Watched::For(watched) if watched == interest => return,
-            Watched::For(_) => self.epoll.modify(fd, token, interest),
+            Watched::For(_) | Watched::Stale => self.epoll.modify(fd, token, interest),
             Watched::Nothing => self.epoll.add(fd, token, interest),
         };
         match result {
@@ -46,9 +48,18 @@ impl<H: Handler> Shard<H> {
         }
     }
 
+    /// Has what is left in the socket reported, now or as soon as it may be read.
+    pub(super) fn watch_anew(&mut self, index: u32) {
+        let socket = &mut self.sockets[index];
+        if socket.watched != Watched::Nothing {
+            socket.watched = Watched::Stale;
+            self.update_interest(index);
+        }
+    }
+
     pub(super) fn unwatch(&mut self, index: u32) {
         let socket = &mut self.sockets[index];
-        if let (Watched::For(_), Some(fd)) = (socket.watched, &socket.fd) {
+        if let (Watched::For(_) | Watched::Stale, Some(fd)) = (socket.watched, &socket.fd) {
             let _ = self.epoll.delete(fd);
             socket.watched = Watched::Nothing;
         }

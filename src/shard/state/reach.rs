@@ -138,6 +138,11 @@ impl CoreState {
         }
     }
 
+    /// What time it is for this core, which looks at the clock once in a turn.
+    pub fn now(&self) -> Tick {
+        self.now
+    }
+
     /// This core's counters.
     pub fn metrics(&self) -> &ShardMetrics {
         &self.metrics
