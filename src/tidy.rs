@@ -42,7 +42,11 @@ const ROOMS: &[Room] = &[
         neighbours: &["protocol", "http", "ids", "connection", "tls", "topics"],
         crates: &["bytes"],
     },
-    Room { name: "builtin", neighbours: &["handler", "protocol", "http", "topics", "wire"], crates: &["bytes"] },
+    Room {
+        name: "builtin",
+        neighbours: &["auth", "handler", "http", "protocol", "rate", "topics", "wire"],
+        crates: &["bytes"],
+    },
     Room {
         name: "shard",
         neighbours: &["connection", "handler", "http", "ids", "mesh", "metrics", "protocol", "tls", "topics"],
