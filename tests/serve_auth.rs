@@ -4,12 +4,15 @@
 
 mod common;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::tokens::{OTHER_SECRET, SECRET, now, signed_with, token, verifier, verifier_with};
 use common::{Client, TestServer, VARIANTS, Variant, serve, until};
 use corewire::auth::Policy;
 use corewire::builtin::{Admission, Serve};
+use corewire::rate::Rate;
 use corewire::topics::{Access, Namespace, Namespaces};
 use serde_json::{Value, json};
 
@@ -395,5 +398,140 @@ fn a_user_is_present_once_however_many_connections_he_has() {
         is_ack(&ask(&mut bob, json!({"type": "unsubscribe", "id": 6, "topic": "open:a"})));
         assert_eq!(hear(&mut watcher)["user"], "bob");
         assert_eq!(members(&mut watcher), [json!(null); 0]);
+    }
+}
+
+// ---- how many and how much -----------------------------------------------------------------------------------
+
+/// The core of a connection, from its name in the answer to `connect`.
+fn core_of(ack: &Value) -> String {
+    ack["connection"].as_str().expect("a name").split('-').next().expect("a core").to_owned()
+}
+
+/// Connects until so many stay, on both cores: the kernel chooses the core of each.
+fn fill(count: usize, mut connect: impl FnMut() -> Option<(Client, Value)>) -> Vec<Client> {
+    loop {
+        let kept: Vec<_> = (0..count).map(|_| connect().expect("there is room")).collect();
+        let cores: std::collections::BTreeSet<_> = kept.iter().map(|(_, ack)| core_of(ack)).collect();
+        if cores.len() == 2 {
+            return kept.into_iter().map(|(client, _)| client).collect();
+        }
+        for (client, _) in kept {
+            client.close();
+        }
+    }
+}
+
+#[test]
+fn the_connections_of_a_user_are_counted_over_all_cores() {
+    for variant in VARIANTS {
+        let limit = NonZeroU32::new(6);
+        let server = stage(variant, Admission { connections_per_user_max: limit, ..with_keys() });
+        let ada = token(json!({"sub": "ada"}));
+        let mut enter = || {
+            let mut client = open_v1(&server);
+            let ack = connect(&mut client, &ada);
+            (ack["type"] == "ack").then_some((client, ack))
+        };
+        let mut kept = fill(6, &mut enter);
+        for _ in 0..6 {
+            let mut surplus = open_v1(&server);
+            surplus.send_text(&json!({"type": "connect", "id": 1, "token": ada}).to_string());
+            assert_eq!(surplus.close_frame(), (4004, "too many connections".into()));
+            let reply = Client::tcp(server.addr).ask(&format!("/ws?topic=a&token={ada}"), "");
+            assert_eq!(reply.status, 429, "{}", reply.body);
+        }
+        // Another user, nobody, and a newer token are not concerned.
+        drop(connected(&server, "bob", json!({})));
+        drop(anonymous(&server));
+        is_ack(&connect(&mut kept[0], &ada));
+        kept.pop().expect("six").close();
+        drop(Client::open_at(server.addr, &format!("/ws?topic=a&token={ada}")));
+        until("it has gone", || enter().is_some());
+    }
+}
+
+#[test]
+fn the_connections_from_an_address_are_counted_over_all_cores() {
+    for variant in VARIANTS {
+        let limit = NonZeroU32::new(6);
+        let server = stage(variant, Admission { connections_per_address_max: limit, ..with_keys() });
+        let enter = || {
+            let mut client = open_v1(&server);
+            let ack = ask(&mut client, json!({"type": "connect", "id": 1}));
+            Some((client, ack))
+        };
+        let mut kept = fill(6, enter);
+        for _ in 0..6 {
+            assert_eq!(open_v1(&server).close_frame(), (4004, "too many connections".into()));
+            let reply = Client::tcp(server.addr).ask("/ws?topic=a", "");
+            assert_eq!((reply.status, reply.body.contains("Your address")), (429, true));
+        }
+        kept.pop().expect("six").reset();
+        until("one has gone", || Client::tcp(server.addr).ask("/ws?topic=a", "").status == 101);
+    }
+}
+
+#[test]
+fn messages_that_come_too_fast_are_refused_and_in_the_end_the_connection_is() {
+    for variant in VARIANTS {
+        let rate = Rate::new(3, Duration::from_secs(3600), 3).expect("a good rate");
+        let server = stage(variant, Admission { message_rate: Some(rate), ..with_keys() });
+        let mut client = anonymous(&server);
+        for id in 0..2 {
+            is_ack(&ask(&mut client, json!({"type": "ping", "id": id})));
+        }
+        let refused = ask(&mut client, json!({"type": "ping", "id": 7}));
+        is_error(&refused, "rate_limited", "more than 3 messages per hour");
+        assert_eq!(refused["id"], 7);
+        let retry = refused["retry_ms"].as_u64().expect("a number");
+        assert!((1_000_000..=1_200_032).contains(&retry), "a third of an hour: {refused}");
+        for _ in 1..100 {
+            is_error(&ask(&mut client, json!({"type": "ping", "id": 8})), "rate_limited", "");
+        }
+        assert_eq!(client.close_frame(), (4005, "too many messages".into()));
+
+        let mut raw = Client::open_at(server.addr, "/ws?topic=open:a");
+        for text in ["1", "2", "3"] {
+            raw.send_text(text);
+            assert_eq!(raw.text(), text);
+        }
+        raw.send_text("4");
+        assert_eq!(raw.close_frame(), (4005, "too many messages".into()));
+    }
+}
+
+#[test]
+fn a_client_publishes_as_fast_as_its_namespace_lets_it() {
+    for variant in VARIANTS {
+        let slow = |name: &str| Namespace {
+            name: name.into(),
+            publish: Access::Public,
+            publish_rate: Rate::new(2, Duration::from_secs(3600), 2).ok(),
+            ..Namespace::default()
+        };
+        let open = Namespace { publish: Access::Public, ..Namespace::default() };
+        let namespaces = Namespaces::new(open, [slow("slow"), slow("slower")]).expect("they are good");
+        let server = serve(variant, |builder| builder.cores(vec![0, 1]).namespaces(namespaces), |_| Serve::new(false));
+        let mut client = anonymous(&server);
+        is_ack(&publish(&mut client, "slow:a", json!(1)));
+        is_ack(&publish(&mut client, "slow:b", json!(2)));
+        is_error(&publish(&mut client, "slow:c", json!(3)), "rate_limited", "more than 2 publications per hour");
+        // Without an id as well, so that nothing is lost without a word.
+        client.send_text(&json!({"type": "publish", "topic": "slow:a", "data": 4}).to_string());
+        is_error(&hear(&mut client), "rate_limited", "more than 2 publications");
+        is_ack(&publish(&mut client, "slower:a", json!(1)));
+        for n in 0..50 {
+            is_ack(&publish(&mut client, "fast", json!(n)));
+        }
+        // Each client has its own share.
+        is_ack(&publish(&mut anonymous(&server), "slow:a", json!(1)));
+        let mut raw = Client::open_at(server.addr, "/ws?topic=slow:d");
+        for text in ["1", "2"] {
+            raw.send_text(text);
+            assert_eq!(raw.text(), text);
+        }
+        raw.send_text("3");
+        assert_eq!(raw.close_frame(), (4005, "too many messages".into()));
     }
 }

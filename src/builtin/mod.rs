@@ -10,4 +10,4 @@ mod serve;
 pub use broadcast::Broadcast;
 pub use echo::Echo;
 #[cfg(all(feature = "auth", feature = "wire"))]
-pub use serve::{Admission, Serve};
+pub use serve::{Admission, Seats, Serve};

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::admission::Admission;
+use super::seats::{Full, Seat};
 use crate::auth::{Identity, Patterns, TokenError, UnixSeconds};
 use crate::handler::Core;
 use crate::topics::{Access, Member, NameError, Namespace, Namespaces, Pattern, Subject, Topic, Want};
@@ -19,6 +21,8 @@ pub(super) struct User {
     pub(super) valid_until: Option<UnixSeconds>,
     subscribe: Patterns,
     publish: Patterns,
+    /// Where the connections of a user are limited.
+    seat: Option<Box<Seat>>,
 }
 
 /// Why something was not done.
@@ -27,6 +31,8 @@ pub(super) struct Failure {
     pub(super) code: ErrorCode,
     /// For people.
     pub(super) message: Cow<'static, str>,
+    /// When to try again.
+    pub(super) retry_ms: Option<u32>,
 }
 
 /// A topic or a pattern by its name.
@@ -108,15 +114,28 @@ fn permitted(user: Option<&User>, of: fn(&User) -> &Patterns, name: &str, what: 
 impl User {
     pub(super) fn new(identity: Identity) -> Self {
         let Identity { user, info, subscribe, publish, valid_until } = identity;
-        Self { member: Member { user: user.into(), info: info_bytes(info) }, valid_until, subscribe, publish }
+        Self {
+            member: Member { user: user.into(), info: info_bytes(info) },
+            valid_until,
+            subscribe,
+            publish,
+            seat: None,
+        }
     }
 
     /// A newer token has come. Where he is present already, others know him by what the old one said.
     pub(super) fn renew(&mut self, identity: Identity) {
-        let user = self.member.user.clone();
+        let (user, seat) = (self.member.user.clone(), self.seat.take());
         *self = Self::new(identity);
         // The same name, which his subscriptions share.
         self.member.user = user;
+        self.seat = seat;
+    }
+
+    /// He has one connection more, if he may.
+    pub(super) fn sit_down(&mut self, admission: &Admission) -> Result<(), Full> {
+        self.seat = admission.seats.of_user(&self.member.user, admission.connections_per_user_max)?;
+        Ok(())
     }
 
     /// His id.
@@ -135,7 +154,7 @@ impl User {
 
 impl Failure {
     pub(super) fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), retry_ms: None }
     }
 }
 

@@ -5,8 +5,10 @@
 
 mod access;
 mod admission;
+mod budget;
 mod expiry;
 mod raw;
+mod seats;
 mod url;
 mod v1;
 
@@ -28,6 +30,7 @@ use crate::wire::{ErrorCode, SUBPROTOCOL, close};
 use access::User;
 pub use admission::Admission;
 use expiry::Expiries;
+pub use seats::Seats;
 
 /// Topics over raw WebSockets and `corewire.v1`.
 #[derive(Debug)]
@@ -53,6 +56,8 @@ enum Speaks {
     Raw(Option<Box<raw::Client>>),
     /// `corewire.v1`.
     V1(Box<v1::Client>),
+    /// Nothing more: its address has too many connections. It is closed as soon as it is open, so that it can be told.
+    Surplus,
 }
 
 // Everybody has one.
@@ -64,6 +69,7 @@ impl Session {
         let user = match &self.0 {
             Speaks::Raw(client) => client.as_deref().and_then(raw::Client::user),
             Speaks::V1(client) => client.user(),
+            Speaks::Surplus => None,
         };
         user.map(User::name)
     }
@@ -108,13 +114,15 @@ impl Handler for Serve {
         if request.path() != "/ws" {
             return Upgrade::Refuse(Response::text(404, NOT_HERE));
         }
+        let seat = self.admission.seat_at(request.client());
         if request.subprotocols().any(|name| name == SUBPROTOCOL) {
-            let session = Session(Speaks::V1(Box::default()));
-            return Upgrade::Accept(Accept::new(session).wire(V1).subprotocol(SUBPROTOCOL));
+            let speaks = seat.map_or(Speaks::Surplus, |seat| Speaks::V1(Box::new(v1::Client::new(seat))));
+            return Upgrade::Accept(Accept::new(Session(speaks)).wire(V1).subprotocol(SUBPROTOCOL));
         }
+        let Ok(seat) = seat else { return Upgrade::Refuse(url::too_many("Your address has")) };
         match self.admission.admit(conn, request.head().query_params()) {
             Ok(admitted) => {
-                let client = Box::new(raw::Client::new(admitted));
+                let client = Box::new(raw::Client::new(admitted, seat));
                 Upgrade::Accept(Accept::new(Session(Speaks::Raw(Some(client)))).wire(RAW))
             }
             Err(response) => Upgrade::Refuse(response),
@@ -131,6 +139,7 @@ impl Handler for Serve {
                 client.take_if(|client| client.is_forgettable());
             }
             Speaks::V1(_) => self.unconnected.add(conn.id()),
+            Speaks::Surplus => conn.close(close::TOO_MANY_CONNECTIONS, close::reason(close::TOO_MANY_CONNECTIONS)),
         }
     }
 
@@ -139,8 +148,9 @@ impl Handler for Serve {
             return conn.close(CloseCode::UNSUPPORTED, "only text is understood");
         };
         match &mut session.0 {
-            Speaks::Raw(client) => raw::publish(conn, client.as_deref().and_then(raw::Client::user), text),
+            Speaks::Raw(client) => raw::publish(conn, client, self.admission.message_rate, text),
             Speaks::V1(client) => self.hear(conn, client, text),
+            Speaks::Surplus => {}
         }
     }
 
@@ -161,6 +171,7 @@ impl Handler for Serve {
         match &mut session.0 {
             Speaks::Raw(_) => conn.close(CloseCode::TRY_AGAIN_LATER, "the topic cannot be subscribed to now"),
             Speaks::V1(client) => client.not_subscribed(conn, topic, refused),
+            Speaks::Surplus => {}
         }
     }
 
@@ -181,6 +192,7 @@ impl Handler for Serve {
                 self.expiries.remove(id, None, valid_until);
             }
             Speaks::V1(client) => self.forget(id, &client),
+            Speaks::Surplus => {}
         }
     }
 

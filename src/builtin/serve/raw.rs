@@ -5,26 +5,32 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use super::access::{self, User};
+use super::budget::Budget;
+use super::seats::Seat;
 use super::url::Admitted;
 use crate::auth::UnixSeconds;
 use crate::handler::{CannotSubscribe, Conn, Delivery};
 use crate::protocol::MessageKind;
 use crate::protocol::close::CloseCode;
+use crate::rate::Rate;
 use crate::topics::{DataKind, Draft, Refused, Subject};
-use crate::wire::{Data, bare};
+use crate::wire::{Data, bare, close};
 
 /// What is remembered of a client, if there is anything.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Client {
     /// What it wants to subscribe to, until it is open.
     subjects: Box<[Subject]>,
     user: Option<User>,
     valid_until: Option<UnixSeconds>,
+    /// Where the connections from an address are limited.
+    seat: Option<Box<Seat>>,
+    budget: Budget,
 }
 
 impl Client {
-    pub(super) fn new(Admitted { subjects, user, valid_until }: Admitted) -> Self {
-        Self { subjects, user, valid_until }
+    pub(super) fn new(Admitted { subjects, user, valid_until }: Admitted, seat: Option<Box<Seat>>) -> Self {
+        Self { subjects, user, valid_until, seat, budget: Budget::default() }
     }
 
     /// The WebSocket is open.
@@ -44,7 +50,7 @@ impl Client {
 
     /// Whether it is like all others once it is open, so that nothing need be kept.
     pub(super) fn is_forgettable(&self) -> bool {
-        self.subjects.is_empty() && self.user.is_none() && self.valid_until.is_none()
+        self.subjects.is_empty() && self.user.is_none() && self.valid_until.is_none() && self.seat.is_none()
     }
 
     pub(super) fn user(&self) -> Option<&User> {
@@ -58,12 +64,20 @@ impl Client {
 }
 
 /// What the client says is published in its one topic, as a string.
-pub(super) fn publish(conn: &mut Conn<'_>, user: Option<&User>, text: &str) {
+pub(super) fn publish(conn: &mut Conn<'_>, client: &mut Option<Box<Client>>, rate: Option<Rate>, text: &str) {
     let [Subject::Topic(topic)] = &conn.subscriptions()[..] else {
         return conn.close(CloseCode::POLICY, "publishing needs exactly one topic");
     };
-    if let Err(failure) = access::may_publish(conn.namespaces().of(topic), topic, user) {
+    let namespace = conn.namespaces().of(topic);
+    if let Err(failure) = access::may_publish(namespace, topic, client.as_deref().and_then(Client::user)) {
         return conn.close(CloseCode::POLICY, &failure.message);
+    }
+    if rate.is_some() || namespace.publish_rate.is_some() {
+        let budget = &mut client.get_or_insert_default().budget;
+        let now = conn.now();
+        if budget.message(rate, now).and_then(|()| budget.publication(namespace, now)).is_err() {
+            return conn.close(close::ABUSE, close::reason(close::ABUSE));
+        }
     }
     let draft = Draft { kind: DataKind::Text, data: Bytes::copy_from_slice(text.as_bytes()), key: None };
     match conn.publish(topic, draft) {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::access::{self, Failure, User};
 use super::admission::Admission;
+use super::seats::Full;
 use crate::auth::{TokenError, UnixSeconds};
 use crate::handler::Core;
 use crate::http::{QueryParams, Response};
@@ -34,7 +35,11 @@ impl Admission {
         if tokens.next().is_some() {
             return Err(bad("more than one token"));
         }
-        self.check(core, subjects, token).map_err(refusal)
+        let mut admitted = self.check(core, subjects, token).map_err(refusal)?;
+        if let Some(user) = &mut admitted.user {
+            user.sit_down(self).map_err(|Full| too_many("This user has"))?;
+        }
+        Ok(admitted)
     }
 
     fn check(
@@ -93,6 +98,11 @@ fn subjects(params: QueryParams<'_>) -> Result<Box<[Subject]>, Response> {
 
 fn bad(what: &str) -> Response {
     Response::text(400, format!("Not subscribed: {what}. Connect to /ws?topic=NAME&topic=NAME.\n"))
+}
+
+/// A user, or an address, has as many connections as he may.
+pub(super) fn too_many(whose: &str) -> Response {
+    Response::text(429, format!("{whose} as many connections as there may be. Try again later.\n"))
 }
 
 /// What a failure is called in HTTP.

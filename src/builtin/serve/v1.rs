@@ -7,6 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::access::{self, Failure, User};
+use super::budget::Budget;
+use super::seats::Seat;
 use super::{Serve, V1};
 use crate::auth::UnixSeconds;
 use crate::handler::{Body, CannotSubscribe, Conn, ConnId, Core, Delivery, TopicNews, Unanswered};
@@ -28,6 +30,9 @@ pub(super) struct Client {
     listened: Vec<Topic>,
     /// Topics that were subscribed to with a token of their own, and until when that is good.
     signed: Vec<(Topic, Option<UnixSeconds>)>,
+    budget: Budget,
+    /// Where the connections from an address are limited.
+    _seat: Option<Box<Seat>>,
 }
 
 /// What a client has said of itself.
@@ -90,7 +95,17 @@ type Outcome<'a> = Result<Option<ServerMessage<'a>>, Failure>;
 impl Serve {
     /// A text frame has come.
     pub(super) fn hear(&mut self, conn: &mut Conn<'_>, client: &mut Client, text: &str) {
-        let message = match ClientMessage::decode(text) {
+        let decoded = ClientMessage::decode(text);
+        let budget = &mut client.budget;
+        if let Err(exceeded) = budget.message(self.admission.message_rate, conn.now()) {
+            let id = decoded.map_or_else(|refusal| refusal.id, |message| message.id());
+            tell(conn, &Failure::from(exceeded).answer(id));
+            if budget.is_overdrawn() {
+                conn.close(close::ABUSE, close::reason(close::ABUSE));
+            }
+            return;
+        }
+        let message = match decoded {
             Ok(message) => message,
             Err(refusal) => {
                 tell(conn, &refusal.to_message());
@@ -146,7 +161,11 @@ impl Serve {
                 client.standing = Standing::Anonymous;
             }
             (Standing::Unconnected, Some(Token(token))) => {
-                let user = self.admission.user(token, now)?;
+                let mut user = self.admission.user(token, now)?;
+                if user.sit_down(&self.admission).is_err() {
+                    conn.close(close::TOO_MANY_CONNECTIONS, close::reason(close::TOO_MANY_CONNECTIONS));
+                    return Ok(None);
+                }
                 self.expiries.add(conn.id(), None, user.valid_until);
                 client.standing = Standing::Known(Box::new(user));
             }
@@ -271,7 +290,9 @@ impl Serve {
         draft: Draft,
     ) -> Outcome<'a> {
         let topic = Topic::parse(name)?;
-        access::may_publish(conn.namespaces().of(&topic), &topic, client.user())?;
+        let namespace = conn.namespaces().of(&topic);
+        access::may_publish(namespace, &topic, client.user())?;
+        client.budget.publication(namespace, conn.now())?;
         // Also without an id, so that a refusal can be told.
         let ticket = conn.publish_asking(&topic, draft, None, Reply::Accepted).map_err(refusal)?;
         self.asked.insert(ticket, Asked::Publish { to: conn.id(), id });
@@ -333,6 +354,10 @@ impl Serve {
 }
 
 impl Client {
+    pub(super) fn new(seat: Option<Box<Seat>>) -> Self {
+        Self { _seat: seat, ..Self::default() }
+    }
+
     /// A subscription has begun.
     pub(super) fn subscribed(&mut self, conn: &mut Conn<'_>, subject: &Subject, begun: &Begun<'_>) {
         let name = match subject {
@@ -463,7 +488,8 @@ fn tell(conn: &mut Conn<'_>, message: &ServerMessage<'_>) {
 impl Failure {
     /// As the answer to a message.
     fn answer(self, id: Option<u32>) -> ServerMessage<'static> {
-        ServerMessage::error(id, self.code, self.message)
+        let Self { code, message, retry_ms } = self;
+        ServerMessage::Error { id, code: code.name().into(), message, retry_ms }
     }
 }
 
