@@ -59,7 +59,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use crate::connection::{Body, Cause, Closed, SendError};
+pub use crate::connection::{Body, Cause, Closed, SendError, Tick};
 use crate::http::{RequestHead, Response};
 pub use crate::ids::ConnId;
 use crate::protocol::close::CloseCode;
@@ -429,6 +429,16 @@ impl Core<'_> {
         self.reach.core_count()
     }
 
+    /// The moment at which the turn under way has begun, by the core's own clock, which never goes back.
+    pub fn now(&self) -> Tick {
+        self.reach.now()
+    }
+
+    /// The time of day, counted since the beginning of 1970 in UTC. It may jump when somebody sets the machine's clock.
+    pub fn unix_time(&self) -> Duration {
+        self.reach.unix_time()
+    }
+
     /// Open WebSockets on this core.
     pub fn connection_count(&self) -> usize {
         self.reach.connection_count()
@@ -509,6 +519,8 @@ pub(crate) trait Reach: ReachTopics {
     fn broadcast_all(&mut self, kind: MessageKind, payload: Bytes) -> Result<(), Congested>;
     fn cast(&mut self, message: Arc<dyn Any + Send + Sync>) -> Result<(), Congested>;
     fn remote(&self) -> Arc<dyn Remote>;
+    fn now(&self) -> Tick;
+    fn unix_time(&self) -> Duration;
     fn core_index(&self) -> usize;
     fn core_count(&self) -> usize;
     fn connection_count(&self) -> usize;

@@ -53,6 +53,30 @@ impl Rate {
     pub fn burst(&self) -> u32 {
         self.capacity / self.cost
     }
+
+    /// How many pass in each [`Rate::period`] in the long run.
+    pub fn count(&self) -> u32 {
+        // It was made of four bytes.
+        (self.units_per_tick / TICK_MILLIS) as u32
+    }
+
+    /// The time that [`Rate::count`] is for.
+    pub fn period(&self) -> Duration {
+        Duration::from_millis(self.cost.get().into())
+    }
+}
+
+impl std::fmt::Display for Rate {
+    /// As it stands in a sentence: `20 per second`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let count = self.count();
+        match self.cost.get() {
+            1_000 => write!(f, "{count} per second"),
+            60_000 => write!(f, "{count} per minute"),
+            3_600_000 => write!(f, "{count} per hour"),
+            millis => write!(f, "{count} per {millis} ms"),
+        }
+    }
 }
 
 /// One party's share of a [`Rate`]: eight bytes, no timer and no allocation.
@@ -211,5 +235,19 @@ mod tests {
         }
         assert!(Rate::new(1, second, 4_294_967).is_ok());
         assert_eq!(Rate::per_second(20).unwrap().burst(), 20);
+    }
+
+    #[test]
+    fn a_rate_says_what_it_is() {
+        for (count, millis, says) in [
+            (20, 1000, "20 per second"),
+            (1, 60_000, "1 per minute"),
+            (7, 3_600_000, "7 per hour"),
+            (u32::MAX, 250, "4294967295 per 250 ms"),
+        ] {
+            let rate = rate(count, millis, 3);
+            assert_eq!((rate.count(), rate.period()), (count, Duration::from_millis(millis)));
+            assert_eq!(rate.to_string(), says);
+        }
     }
 }

@@ -4,12 +4,14 @@ use std::io::{self, Write};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
-use corewire::builtin::{Broadcast, Echo, Serve};
+use corewire::auth::{KeyError, Verifier};
+use corewire::builtin::{Admission, Broadcast, Echo, Seats, Serve};
 use corewire::config::{self, Command, Config, OriginSetting};
 use corewire::control::{self, BuildInfo, ControlHandle, ControlOptions, ControlSource, CoreMetrics};
 use corewire::protocol::handshake::OriginPolicy;
 use corewire::server::{Builder, ListenAddr, Running, Server, StartError};
 use corewire::tls::{ServerTls, TlsOptions, TlsSetupError};
+use corewire::topics::{Access, Topic};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -20,6 +22,9 @@ pub(crate) enum Failure {
     /// The certificate, the key or the clients' authorities are no good.
     #[error("TLS: {0}")]
     Tls(#[from] TlsSetupError),
+    /// The keys for tokens are no good.
+    #[error("tokens: {0}")]
+    Tokens(#[from] KeyError),
     /// The server itself.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -39,8 +44,11 @@ pub(crate) fn serve(config: &Config, cores: &[usize]) -> Result<(), Failure> {
     let builder = builder(config, cores)?;
     let running = match config.command {
         Command::Serve => {
-            let demo = config.demo;
-            builder.namespaces(Serve::namespaces(demo)).start(move |_| Serve::new(demo))
+            let namespaces = config.namespaces();
+            let demo_topic = Topic::parse(DEMO_TOPIC).expect("a good name");
+            let may_publish = namespaces.of(&demo_topic).publish == Access::Public;
+            let admission = Arc::new(admission(config)?);
+            builder.namespaces(namespaces).start(move |_| Serve::new(may_publish).admission(admission.clone()))
         }
         Command::Echo => builder.start(|_| Echo),
         Command::Broadcast => builder.start(|_| Broadcast),
@@ -102,6 +110,25 @@ fn builder(config: &Config, cores: &[usize]) -> Result<Builder, Failure> {
         })?);
     }
     Ok(builder)
+}
+
+/// What `serve` demands of its clients.
+fn admission(config: &Config) -> Result<Admission, KeyError> {
+    let verifier = match config.token_keys.as_slice() {
+        [] => None,
+        files => Some(Verifier::from_files(files.to_vec(), config.token_policy.clone())?),
+    };
+    for (key_id, algorithm) in verifier.iter().flat_map(|verifier| verifier.keys().describe()) {
+        tracing::info!(key_id, %algorithm, "tokens are checked with");
+    }
+    Ok(Admission {
+        verifier,
+        anonymous: config.anonymous,
+        message_rate: config.message_rate,
+        connections_per_user_max: config.max_connections_per_user,
+        connections_per_address_max: config.max_connections_per_address,
+        seats: Seats::default(),
+    })
 }
 
 /// Raises the soft limit of open files to the hard one.
@@ -203,6 +230,8 @@ impl ControlSource for Source {
     }
 }
 
+/// What the page of `serve` subscribes to.
+const DEMO_TOPIC: &str = "demo";
 /// Makes connections change between cold and hot as often as they can; for tests.
 const RESTLESS: &str = "COREWIRE_TEST_RESTLESS";
 /// Descriptors for requests to the admin listener, and for what else may come.

@@ -33,7 +33,7 @@ const ROOMS: &[Room] = &[
         crates: &["aws_lc_rs", "base64", "jsonwebtoken", "rustls_pki_types", "serde", "serde_json"],
     },
     Room { name: "wire", neighbours: &["protocol"], crates: &["serde", "serde_json"] },
-    Room { name: "topics", neighbours: &[], crates: &["bytes"] },
+    Room { name: "topics", neighbours: &["rate"], crates: &["bytes"] },
     Room { name: "metrics", neighbours: &[], crates: &[] },
     Room { name: "mesh", neighbours: &["ids", "metrics"], crates: &["bytes", "rtrb", "crossbeam_queue"] },
     // Of the connection a handler sees only values: how it ended, why nothing was queued, what is to be sent.
@@ -42,7 +42,11 @@ const ROOMS: &[Room] = &[
         neighbours: &["protocol", "http", "ids", "connection", "tls", "topics"],
         crates: &["bytes"],
     },
-    Room { name: "builtin", neighbours: &["handler", "protocol", "http", "topics", "wire"], crates: &["bytes"] },
+    Room {
+        name: "builtin",
+        neighbours: &["auth", "handler", "http", "protocol", "rate", "topics", "wire"],
+        crates: &["bytes"],
+    },
     Room {
         name: "shard",
         neighbours: &["connection", "handler", "http", "ids", "mesh", "metrics", "protocol", "tls", "topics"],
@@ -55,7 +59,7 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "config",
-        neighbours: &["connection", "http", "server"],
+        neighbours: &["auth", "connection", "http", "rate", "server", "topics"],
         crates: &["clap", "humantime", "toml", "tracing_subscriber"],
     },
     Room {
@@ -65,7 +69,7 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "startup",
-        neighbours: &["builtin", "config", "control", "protocol", "server", "tls"],
+        neighbours: &["auth", "builtin", "config", "control", "protocol", "server", "tls", "topics"],
         crates: &["rustix", "signal_hook"],
     },
     Room { name: "main", neighbours: &["config"], crates: &["core_affinity", "libmimalloc_sys", "mimalloc"] },

@@ -297,7 +297,7 @@ fn what_is_not_done_says_why() {
         assert_eq!(field(&ask(&mut early, r#"{"type":"ping","id":1}"#), "code"), "not_connected");
         let refused = ask(&mut early, r#"{"type":"connect","id":2,"token":"a.b.c"}"#);
         assert_eq!(field(&refused, "code"), "token_invalid");
-        assert_eq!(early.close_frame(), (4001, "token_invalid".into()));
+        assert_eq!(early.close_frame(), (4001, "token refused".into()));
 
         let mut client = connected(&server);
         let long = format!(r#"{{"type":"subscribe","id":2,"topic":"{}"}}"#, "x".repeat(256));

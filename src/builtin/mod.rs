@@ -4,10 +4,10 @@
 
 mod broadcast;
 mod echo;
-#[cfg(feature = "wire")]
+#[cfg(all(feature = "auth", feature = "wire"))]
 mod serve;
 
 pub use broadcast::Broadcast;
 pub use echo::Echo;
-#[cfg(feature = "wire")]
-pub use serve::Serve;
+#[cfg(all(feature = "auth", feature = "wire"))]
+pub use serve::{Admission, Seats, Serve};

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use super::load::Sources;
 use super::options::Draft;
-use super::{Config, ListenAddr, Problem, Source, TlsFiles, parse};
+use super::{Config, ListenAddr, Problem, Source, TlsFiles, namespaces, parse};
+use crate::auth::{KeyFormat, KeySet};
+use crate::topics::Access;
 
 /// Completes a draft whose options are each right alone. Answers with warnings; refusals go to `problems`.
 pub(super) fn finish(
@@ -24,6 +26,8 @@ pub(super) fn finish(
     check.pings(&draft.config);
     check.admin(&draft.config);
     check.proxies(&draft.config);
+    check.tokens(&draft.config, read_file);
+    check.namespaces(&draft.config);
     check.warnings
 }
 
@@ -33,6 +37,9 @@ fn follow(config: &mut Config, sources: &mut Sources) {
     if !sources.get("max-frame-bytes").is_given() && sources.get("max-message-bytes").is_given() {
         limits.frame_bytes_max = limits.message_bytes_max;
         sources.set("max-frame-bytes", Source::Follows("max-message-bytes"));
+    }
+    if config.demo {
+        config.namespaces[0].publish = Access::Public;
     }
     let quarter = limits.idle_timeout / 4;
     if !sources.get("ping-interval").is_given() && !quarter.is_zero() && quarter < limits.ping_interval {
@@ -170,6 +177,54 @@ impl Check<'_> {
         if let Some(net) = config.trusted_proxies.iter().find(|net| net.prefix_len() == 0) {
             self.warnings.push(format!("--trusted-proxy {net}: every client may claim any address"));
         }
+    }
+
+    /// That each file holds keys. Whether they can be together is judged when the verifier is made.
+    fn tokens(&mut self, config: &Config, read_file: &dyn Fn(&Path) -> io::Result<String>) {
+        for file in &config.token_keys {
+            let name = file.path.display().to_string();
+            let what = match read_file(&file.path) {
+                Ok(text) => match KeySet::from_text(&name, text.as_bytes(), file.format) {
+                    Ok(_) => continue,
+                    Err(error) => error.to_string(),
+                },
+                // A secret may be any bytes; it is looked at when the verifier is made.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData && file.format == KeyFormat::Secret => {
+                    continue;
+                }
+                Err(error) => format!("cannot read {name}: {error}"),
+            };
+            let option = match file.format {
+                KeyFormat::Secret => "token-secret",
+                KeyFormat::Pem => "token-key",
+                KeyFormat::Jwks => "token-jwks",
+            };
+            let source = self.sources.get(option).clone();
+            self.problems.push(Problem::Value { option, source, what, expected: String::new() });
+        }
+        if !config.token_keys.is_empty() {
+            return;
+        }
+        if !config.anonymous {
+            self.conflict(
+                &["anonymous"],
+                "nobody could connect: there are no keys to check tokens with; give --token-secret, --token-key or \
+                 --token-jwks",
+            );
+        }
+        for option in ["token-audience", "token-issuer"] {
+            if self.sources.get(option).is_given() {
+                self.warnings.push(format!("--{option} has no effect: there are no keys, so nobody has a token"));
+            }
+        }
+    }
+
+    fn namespaces(&mut self, config: &Config) {
+        if let Err(what) = namespaces::check(&config.namespaces) {
+            self.problems.push(Problem::Usage(what));
+        }
+        let has_keys = !config.token_keys.is_empty();
+        self.warnings.extend(namespaces::warnings(&config.namespaces, has_keys, config.limits.message_bytes_max));
     }
 
     fn conflict(&mut self, options: &[&'static str], what: &str) {

@@ -55,6 +55,19 @@ pub enum Problem {
         /// What would be right; may be empty.
         expected: String,
     },
+    /// A key of a namespace's table has a value that it cannot have.
+    Namespace {
+        /// As it stands in the file.
+        namespace: String,
+        /// Which key.
+        key: &'static str,
+        /// Where it stands.
+        source: Source,
+        /// What is wrong.
+        what: String,
+        /// What would be right; may be empty.
+        expected: String,
+    },
     /// Two options that are right alone do not fit together.
     Conflict {
         /// Names without dashes, and who said each.
@@ -75,6 +88,13 @@ impl fmt::Display for Problem {
             Self::Value { option, source, what, expected } => {
                 write_option(f, option, source)?;
                 write!(f, ": {what}")?;
+                if !expected.is_empty() {
+                    write!(f, "\n  expected: {expected}")?;
+                }
+                Ok(())
+            }
+            Self::Namespace { namespace, key, source, what, expected } => {
+                write!(f, "{source}: {key} of the namespace {namespace}: {what}")?;
                 if !expected.is_empty() {
                     write!(f, "\n  expected: {expected}")?;
                 }

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::command_line::{self, CommandLine, Parsed};
+use super::namespaces::{self, NamespaceSources};
 use super::options::{Draft, Fallback, Input, OPTIONS, OptionSpec};
 use super::{Config, ConfigError, Problem, Source, check, file, parse};
 
@@ -27,6 +28,8 @@ pub struct Loaded {
     /// What is allowed but probably not meant; sentences for the operator.
     pub warnings: Vec<String>,
     pub(super) sources: Sources,
+    /// In the order of [`Config::namespaces`].
+    pub(super) namespace_sources: NamespaceSources,
 }
 
 impl Config {
@@ -110,9 +113,12 @@ fn load(
     read_file: &dyn Fn(&Path) -> io::Result<String>,
 ) -> Result<Loaded, ConfigError> {
     let mut problems = Vec::new();
-    let from_file = match config_path(line.config, env) {
-        Some((path, told_by)) => read_config(&path, &told_by, read_file, &mut problems),
-        None => Vec::new(),
+    let (path, from_file) = match config_path(line.config, env) {
+        Some((path, told_by)) => {
+            let contents = read_config(&path, &told_by, read_file, &mut problems);
+            (path, contents)
+        }
+        None => Default::default(),
     };
 
     let mut draft = Draft::new(line.command);
@@ -120,7 +126,7 @@ fn load(
     for spec in OPTIONS {
         let given = take(&line.given, spec)
             .or_else(|| from_env(spec, env))
-            .or_else(|| take(&from_file, spec))
+            .or_else(|| take(&from_file.options, spec))
             .or_else(|| default(spec));
         let Some(given) = given else { continue };
         match apply(spec, &given, &mut draft) {
@@ -128,6 +134,8 @@ fn load(
             Err(problem) => problems.push(problem),
         }
     }
+    let (namespaces, namespace_sources) = namespaces::build(&path, from_file.namespaces, &mut problems);
+    draft.config.namespaces = namespaces;
     // What spans several options is judged only when each is right alone: else one mistake is told twice.
     if !problems.is_empty() {
         return Err(ConfigError { problems });
@@ -137,7 +145,7 @@ fn load(
     if !problems.is_empty() {
         return Err(ConfigError { problems });
     }
-    Ok(Loaded { config: draft.config, warnings, sources })
+    Ok(Loaded { config: draft.config, warnings, sources, namespace_sources })
 }
 
 fn take(given: &[(&'static str, Given)], spec: &OptionSpec) -> Option<Given> {
@@ -195,7 +203,7 @@ fn read_config(
     told_by: &Source,
     read_file: &dyn Fn(&Path) -> io::Result<String>,
     problems: &mut Vec<Problem>,
-) -> Vec<(&'static str, Given)> {
+) -> file::Contents {
     match read_file(path) {
         Ok(text) => file::read(path, &text, problems),
         Err(error) => {
@@ -205,7 +213,7 @@ fn read_config(
                 what: format!("cannot read {}: {error}", path.display()),
                 expected: String::new(),
             });
-            Vec::new()
+            file::Contents::default()
         }
     }
 }

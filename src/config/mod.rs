@@ -11,6 +11,7 @@ mod file;
 mod listen;
 mod load;
 pub mod logging;
+mod namespaces;
 pub mod options;
 mod parse;
 #[cfg(test)]
@@ -18,11 +19,15 @@ mod reference;
 mod show;
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::auth::{KeyFile, Policy};
 use crate::connection::Limits;
 use crate::http::Cidr;
+use crate::rate::Rate;
+use crate::topics::{Namespace, Namespaces};
 
 pub use crate::server::DriverChoice;
 pub use error::{ConfigError, Problem, Source};
@@ -54,6 +59,20 @@ pub struct Config {
     pub origin: OriginSetting,
     /// Whether clients of `serve` may publish in the default namespace. Default no.
     pub demo: bool,
+    /// Files with the keys that tokens are checked with. Default none: nobody has a token.
+    pub token_keys: Vec<KeyFile>,
+    /// What tokens must claim. Default: no audience, any issuer, 30 s of leeway.
+    pub token_policy: Policy,
+    /// Whether clients may connect without a token. Default yes.
+    pub anonymous: bool,
+    /// Most connections of one user, over all cores. Default `None`: no limit.
+    pub max_connections_per_user: Option<NonZeroU32>,
+    /// Most connections from one address, over all cores. Default `None`: no limit.
+    pub max_connections_per_address: Option<NonZeroU32>,
+    /// How fast one connection may send messages to `serve`. Default `None`: as fast as it can.
+    pub message_rate: Option<Rate>,
+    /// How topics behave: the default namespace first, then the others in their order in the file.
+    pub namespaces: Vec<Namespace>,
     /// Networks of proxies whose forwarded addresses are believed. Default none.
     pub trusted_proxies: Vec<Cidr>,
     /// Where the admin listener stands; `None` is off. Default `127.0.0.1:9090` for `serve`, else off.
@@ -72,6 +91,14 @@ impl Default for Config {
     /// What `corewire` does when no source says anything.
     fn default() -> Self {
         options::defaults(Command::Serve)
+    }
+}
+
+impl Config {
+    /// How topics behave.
+    pub fn namespaces(&self) -> Namespaces {
+        let (default, named) = self.namespaces.split_first().expect("the default namespace is always there");
+        Namespaces::new(default.clone(), named.iter().cloned()).expect("they were good when they were checked")
     }
 }
 

@@ -3,16 +3,24 @@
 //! The command line, the variables, the keys of the file, the help, `--check-config` and the reference in
 //! `docs/CONFIGURATION.md` are all made from it, so an option cannot exist in one and be missing in another.
 
+mod namespaces;
 mod table;
+mod tokens;
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Command, Config, DriverChoice, LogFormat, LogLevel, OriginSetting, TlsFiles, parse};
+use crate::auth::{KeyFile, KeyFormat, Policy};
 use crate::connection::Limits;
+use crate::rate::Rate;
+use crate::topics::Namespace;
 
+pub(super) use namespaces::find as namespace_key;
+pub use namespaces::{NAMESPACE_KEYS, NamespaceKey};
 pub use table::OPTIONS;
 
 /// One option.
@@ -61,6 +69,8 @@ pub enum Group {
     Tls,
     /// Who may connect.
     Admission,
+    /// Who somebody is.
+    Tokens,
     /// Sizes.
     Limits,
     /// Timeouts.
@@ -81,6 +91,7 @@ impl Group {
             Self::Cores => "Cores",
             Self::Tls => "TLS",
             Self::Admission => "Who may connect",
+            Self::Tokens => "Tokens, for serve",
             Self::Limits => "Messages and memory, per connection",
             Self::Times => "Time, per connection",
             Self::Admin => "Admin",
@@ -209,6 +220,13 @@ impl Draft {
             max_connections: None,
             origin: OriginSetting::SameHost,
             demo: false,
+            token_keys: Vec::new(),
+            token_policy: Policy::default(),
+            anonymous: true,
+            max_connections_per_user: None,
+            max_connections_per_address: None,
+            message_rate: None,
+            namespaces: vec![Namespace::default()],
             trusted_proxies: Vec::new(),
             admin,
             drain_delay: Duration::ZERO,
@@ -229,7 +247,11 @@ pub(super) struct Input<'a> {
 
 impl<'a> Input<'a> {
     pub(super) fn new(spec: &'static OptionSpec, texts: &'a [String]) -> Self {
-        Self { accepts: &spec.accepts, texts }
+        Self::of(&spec.accepts, texts)
+    }
+
+    pub(super) fn of(accepts: &'static Accepts, texts: &'a [String]) -> Self {
+        Self { accepts, texts }
     }
 
     fn one(&self) -> Result<&'a str, String> {
@@ -266,6 +288,27 @@ impl<'a> Input<'a> {
     fn span(&self) -> Result<Duration, String> {
         let Accepts::Span(range, zero) = self.accepts else { unreachable!("the table says that it is a duration") };
         parse::duration(self.one()?, range, zero.is_some())
+    }
+
+    /// As a limit, where zero is none.
+    fn limit(&self) -> Result<Option<NonZeroU32>, String> {
+        let count = u32::try_from(self.count()?).map_err(|_| "it is too large".to_owned())?;
+        Ok(NonZeroU32::new(count))
+    }
+
+    fn rate(&self) -> Result<Option<Rate>, String> {
+        parse::rate(self.one()?)
+    }
+
+    fn names(&self) -> Result<Vec<String>, String> {
+        self.each(|name| if name.is_empty() { Err("the name is empty".to_owned()) } else { Ok(name.to_owned()) })
+    }
+
+    fn key_files(&self, format: KeyFormat) -> Result<Vec<KeyFile>, String> {
+        self.each(|path| match path {
+            "" => Err("the path is empty".to_owned()),
+            path => Ok(KeyFile { path: path.into(), format }),
+        })
     }
 
     /// The value at the place of the word in the table.
@@ -313,6 +356,19 @@ impl Shown {
             Some(path) => Self::text(path.display()),
             None => Self::Unset,
         }
+    }
+
+    fn limit(limit: Option<NonZeroU32>) -> Self {
+        Self::Number(limit.map_or(0, NonZeroU32::get).into())
+    }
+
+    fn rate(rate: Option<&Rate>) -> Self {
+        Self::Text(parse::show_rate(rate))
+    }
+
+    fn key_files(config: &Config, format: KeyFormat) -> Self {
+        let of_format = config.token_keys.iter().filter(|file| file.format == format);
+        Self::List(of_format.map(|file| file.path.display().to_string()).collect())
     }
 
     fn word(spec_name: &str, place: Option<usize>) -> Self {

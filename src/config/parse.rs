@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::http::Cidr;
+use crate::rate::Rate;
 
 /// Bytes: `65536`, `64k`, `64KiB`, `1M`, `16MiB`, `2G`. Powers of 1024; digits may be grouped with `_`.
 pub(super) fn size(text: &str, range: &RangeInclusive<u64>) -> Result<usize, String> {
@@ -70,6 +71,35 @@ pub(super) fn duration(text: &str, range: &RangeInclusive<Duration>, zero_allowe
 /// How [`duration`] is written back.
 pub(super) fn show_duration(span: Duration) -> String {
     if span.is_zero() { "0".to_owned() } else { humantime::format_duration(span).to_string() }
+}
+
+/// How often: `20` or `20/s`, `30/m`, `100/h`; zero for no limit.
+pub(super) fn rate(text: &str) -> Result<Option<Rate>, String> {
+    let (count, unit) = text.split_once('/').unwrap_or((text, "s"));
+    let seconds = match unit.trim() {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        unit => return Err(format!("`{unit}` is not a unit of time here; s, m and h are")),
+    };
+    let count = self::count(count.trim(), &(0..=u32::MAX.into())).map_err(|_| not_a("rate", text))? as u32;
+    if count == 0 {
+        return Ok(None);
+    }
+    Rate::new(count, Duration::from_secs(seconds), count)
+        .map(Some)
+        .map_err(|_| format!("`{text}` is more than can be counted"))
+}
+
+/// How [`rate`] is written back.
+pub(super) fn show_rate(rate: Option<&Rate>) -> String {
+    let Some(rate) = rate else { return "0".to_owned() };
+    let unit = match rate.period().as_secs() {
+        1 => "s",
+        60 => "m",
+        _ => "h",
+    };
+    format!("{}/{unit}", rate.count())
 }
 
 /// CPU numbers: `0-3,6`. Ascending when it returns.
@@ -305,6 +335,29 @@ mod tests {
         }
         let bare = duration("10", &range, true).expect_err("no unit");
         assert!(bare.contains("10s"), "{bare}");
+    }
+
+    #[test]
+    fn rates() {
+        let cases: &[(&str, Option<&str>)] = &[
+            ("20", Some("20/s")),
+            ("20/s", Some("20/s")),
+            ("1k / m", Some("1000/m")),
+            ("7/h", Some("7/h")),
+            ("0", Some("0")),
+            ("0/m", Some("0")),
+            ("", None),
+            ("/s", None),
+            ("20/d", None),
+            ("-1", None),
+            ("1.5/s", None),
+            ("5M", None),
+            ("4294967296", None),
+        ];
+        for &(text, want) in cases {
+            assert_eq!(rate(text).ok().map(|rate| show_rate(rate.as_ref())).as_deref(), want, "{text}");
+        }
+        assert!(rate("20/d").expect_err("no unit").contains("s, m and h"));
     }
 
     #[test]

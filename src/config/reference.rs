@@ -7,12 +7,16 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::options::{OPTIONS, OptionSpec};
+use super::options::{Input, NAMESPACE_KEYS, OPTIONS, OptionSpec};
 use super::{Config, Invocation, Loaded};
+use crate::topics::Namespace;
 
 const EXAMPLE: &str = include_str!("../../examples/corewire.toml");
 const BEGIN: &str = "<!-- options: made from src/config/options/table.rs by UPDATE_DOCS=1 cargo test -->\n";
 const END: &str = "<!-- end of options -->\n";
+const NAMESPACES_BEGIN: &str =
+    "<!-- namespaces: made from src/config/options/namespaces.rs by UPDATE_DOCS=1 cargo test -->\n";
+const NAMESPACES_END: &str = "<!-- end of namespaces -->\n";
 
 /// The options as Markdown, a table per group.
 fn reference() -> String {
@@ -49,19 +53,48 @@ fn row(spec: &OptionSpec) -> String {
     format!("| {} |\n", cells.join(" | "))
 }
 
+/// The keys of a namespace as Markdown.
+fn namespace_reference() -> String {
+    let mut text = "\n| key | default | values | meaning |\n|---|---|---|---|\n".to_owned();
+    for key in NAMESPACE_KEYS {
+        let _ =
+            writeln!(text, "| `{}` | {} | {} | {} |", key.name, key.default, key.accepts.unit_and_range(), key.help);
+    }
+    text.push('\n');
+    text
+}
+
 #[test]
-fn the_reference_is_that_of_the_table() {
+fn the_reference_is_that_of_the_tables() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/CONFIGURATION.md");
     let text = fs::read_to_string(&path).expect("docs/CONFIGURATION.md");
-    let (before, rest) = text.split_once(BEGIN).expect("the begin of the options");
-    let (found, after) = rest.split_once(END).expect("the end of the options");
-    let want = reference();
+    let mut made = text.clone();
+    for (begin, end, want) in [(BEGIN, END, reference()), (NAMESPACES_BEGIN, NAMESPACES_END, namespace_reference())] {
+        let (before, rest) = made.split_once(begin).expect(begin);
+        let (_, after) = rest.split_once(end).expect(end);
+        made = format!("{before}{begin}{want}{end}{after}");
+    }
     if std::env::var_os("UPDATE_DOCS").is_some() {
-        fs::write(&path, format!("{before}{BEGIN}{want}{END}{after}")).expect("docs/CONFIGURATION.md");
+        fs::write(&path, made).expect("docs/CONFIGURATION.md");
     } else {
-        assert!(found == want, "docs/CONFIGURATION.md is behind the table: UPDATE_DOCS=1 cargo test mends it");
+        assert!(text == made, "docs/CONFIGURATION.md is behind the tables: UPDATE_DOCS=1 cargo test mends it");
     }
 }
+
+#[test]
+fn the_defaults_of_namespaces_are_those_of_the_server() {
+    let mut namespace = Namespace { history_messages: 7, ..Namespace::default() };
+    for key in NAMESPACE_KEYS {
+        (key.set)(&mut namespace, &Input::of(&key.accepts, &[key.default.to_owned()])).expect(key.name);
+    }
+    assert_eq!(namespace, Namespace::default());
+}
+
+const JWKS: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"kdK8diySkmrsEjNGOmW978jPVysUmYjbSHgkXfsQP9E"}]}"#;
+const PUBLIC_KEY: &str = "-----BEGIN PUBLIC KEY-----
+MCowBQYDK2VwAyEAkdK8diySkmrsEjNGOmW978jPVysUmYjbSHgkXfsQP9E=
+-----END PUBLIC KEY-----
+";
 
 /// Loads the example with stand-ins for the TLS files.
 fn load(text: &str) -> Loaded {
@@ -69,6 +102,9 @@ fn load(text: &str) -> Loaded {
     let read_file = |path: &Path| -> io::Result<String> {
         Ok(match path.extension().and_then(|extension| extension.to_str()) {
             Some("toml") => text.to_owned(),
+            Some("json") => JWKS.to_owned(),
+            Some("pub") => PUBLIC_KEY.to_owned(),
+            Some("secret") => "a secret of more than thirty-two bytes\n".to_owned(),
             _ => "-----BEGIN CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\n".to_owned(),
         })
     };
@@ -100,5 +136,19 @@ fn every_option_stands_in_the_example_and_what_is_commented_out_works_too() {
     assert_eq!(loaded.warnings, [""; 0]);
     for spec in OPTIONS {
         assert!(loaded.source(spec.name).is_given(), "{} is not in the example", spec.name);
+    }
+}
+
+#[test]
+fn the_namespaces_of_the_example_work_when_they_are_no_comments() {
+    let (_, namespaces) = EXAMPLE.split_once("# --- Namespaces").expect("its last part");
+    let uncommented = |line: &str| line.strip_prefix('#').filter(|line| !line.starts_with(' ')).map(str::to_owned);
+    let text: Vec<_> = namespaces.lines().skip(1).filter_map(uncommented).collect();
+    let loaded = load(&format!("token-jwks = \"jwks.json\"\n{}", text.join("\n")));
+    assert_eq!(loaded.warnings, [""; 0]);
+    assert_eq!(loaded.config.namespaces[0], Namespace::default());
+    assert!(loaded.config.namespaces.len() > 2);
+    for key in NAMESPACE_KEYS {
+        assert!(text.iter().any(|line| line.starts_with(key.name)), "{} is not in the example", key.name);
     }
 }

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::options::{OPTIONS, Shown};
-use super::{Command, Loaded};
+use super::options::{NAMESPACE_KEYS, OPTIONS, Shown};
+use super::{Command, Loaded, Source, namespaces};
 
 impl Loaded {
     /// Every option with its value and who said it, as TOML.
@@ -37,7 +37,29 @@ impl Loaded {
                 }
             };
         }
+        self.write_namespaces(&mut text);
         text
+    }
+
+    /// Tables, which stand behind everything that belongs to none.
+    fn write_namespaces(&self, text: &mut String) {
+        text.push_str("\n# Namespaces\n");
+        for (namespace, sources) in self.config.namespaces.iter().zip(&self.namespace_sources) {
+            let _ = writeln!(text, "\n[namespace.{}]", quoted(namespaces::shown_name(namespace)));
+            for key in NAMESPACE_KEYS {
+                let follows_demo = namespace.name.is_empty() && self.config.demo && key.name == "publish";
+                let source = match sources.get(key.name) {
+                    _ if follows_demo => &Source::Follows("demo"),
+                    source => source.unwrap_or(&Source::Default),
+                };
+                let value = match (key.get)(namespace) {
+                    Shown::Number(value) => value.to_string(),
+                    Shown::Text(value) => quoted(&value),
+                    Shown::Unset | Shown::List(_) => unreachable!("no key of a namespace has such a value"),
+                };
+                let _ = writeln!(text, "{} = {value}  # {source}", key.name);
+            }
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use super::name::{NameError, SEPARATOR, Topic};
 use super::pattern::Pattern;
+use crate::rate::Rate;
 
 /// How topics of one namespace behave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,15 +64,6 @@ pub enum SlowConsumer {
     DropOldest,
     /// Of publications with one key only the newest waits: prices, positions.
     Latest,
-}
-
-/// A token bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
-    /// What comes back each second.
-    pub per_second: u32,
-    /// What can be used at once.
-    pub burst: u32,
 }
 
 /// All namespaces, asked by name.

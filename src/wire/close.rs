@@ -17,6 +17,11 @@ pub const ABUSE: CloseCode = CloseCode(4005);
 /// The client reads more slowly than it is sent to, and its namespace says `disconnect`.
 pub const SLOW_CONSUMER: CloseCode = CloseCode(4006);
 
+/// What stands in the Close frame beside one of these codes; nothing beside any other.
+pub fn reason(code: CloseCode) -> &'static str {
+    ALL.iter().find(|(known, _)| *known == code).map_or("", |(_, reason)| reason)
+}
+
 /// All of them, with the reason that stands in the frame.
 pub const ALL: [(CloseCode, &str); 7] = [
     (CONNECT_TIMEOUT, "no connect in time"),

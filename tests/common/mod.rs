@@ -26,6 +26,8 @@ use corewire::server::{Builder, DriverChoice, Handle, Running, Server, StartErro
 pub mod binary;
 #[cfg(feature = "tls")]
 pub mod pki;
+#[cfg(feature = "cli")]
+pub mod tokens;
 
 /// Longest wait for anything that should happen at once.
 pub const PATIENCE: Duration = Duration::from_secs(30);

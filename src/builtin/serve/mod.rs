@@ -1,12 +1,20 @@
 //! `corewire serve`: topics for clients in any language, and a page to try it. `docs/WIRE.md` is what it speaks.
 //!
-//! Knows no shards and no sockets. Who may do what is in [`access`]; what clients say in [`raw`] and [`v1`].
+//! Knows no shards and no sockets. Who may connect is in [`admission`], who may do what in [`access`]; what clients say in
+//! [`url`], [`raw`] and [`v1`].
 
 mod access;
+mod admission;
+mod budget;
+mod expiry;
 mod raw;
+mod seats;
+mod url;
 mod v1;
 
+use std::any::Any;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,13 +26,19 @@ use crate::http::Response;
 use crate::protocol::close::CloseCode;
 use crate::protocol::{Message, MessageKind};
 use crate::topics::{Access, Answer, Begun, Namespace, Namespaces, Refused, Subject, Ticket, Topic};
-use crate::wire::{SUBPROTOCOL, close};
+use crate::wire::{ErrorCode, SUBPROTOCOL, close};
+use access::User;
+pub use admission::Admission;
+use expiry::Expiries;
+pub use seats::Seats;
 
 /// Topics over raw WebSockets and `corewire.v1`.
 #[derive(Debug)]
 pub struct Serve {
     /// The page at `/`.
     page: String,
+    admission: Arc<Admission>,
+    expiries: Expiries,
     asked: HashMap<Ticket, v1::Asked>,
     /// Those of `corewire.v1` that have not said `connect` yet, in the order in which they came.
     unconnected: v1::Unconnected,
@@ -38,10 +52,27 @@ pub struct Session(Speaks);
 
 #[derive(Debug)]
 enum Speaks {
-    /// Nothing: it gets bare data. With what it wants to subscribe to, until it is open.
-    Raw(Option<Box<[Subject]>>),
+    /// Nothing: it gets bare data. Of most there is nothing to remember.
+    Raw(Option<Box<raw::Client>>),
     /// `corewire.v1`.
     V1(Box<v1::Client>),
+    /// Nothing more: its address has too many connections. It is closed as soon as it is open, so that it can be told.
+    Surplus,
+}
+
+// Everybody has one.
+const _: () = assert!(size_of::<Session>() <= 16);
+
+impl Session {
+    /// The id of its user, if it has one: after a `connect` with a token, or with a token in its URL.
+    pub fn user(&self) -> Option<&str> {
+        let user = match &self.0 {
+            Speaks::Raw(client) => client.as_deref().and_then(raw::Client::user),
+            Speaks::V1(client) => client.user(),
+            Speaks::Surplus => None,
+        };
+        user.map(User::name)
+    }
 }
 
 const RAW: Wire = Wire(0);
@@ -58,7 +89,21 @@ impl Serve {
     /// With a page for servers where clients may publish in the default namespace, or may not.
     pub fn new(demo: bool) -> Self {
         let page = PAGE.replace("MAY_PUBLISH", if demo { "true" } else { "false" });
-        Self { page, asked: HashMap::new(), unconnected: v1::Unconnected::default(), listeners: HashSet::new() }
+        Self {
+            page,
+            admission: Arc::default(),
+            expiries: Expiries::default(),
+            asked: HashMap::new(),
+            unconnected: v1::Unconnected::default(),
+            listeners: HashSet::new(),
+        }
+    }
+
+    /// Who may connect. Default: everybody, without a token.
+    #[must_use]
+    pub fn admission(mut self, admission: Arc<Admission>) -> Self {
+        self.admission = admission;
+        self
     }
 }
 
@@ -69,20 +114,32 @@ impl Handler for Serve {
         if request.path() != "/ws" {
             return Upgrade::Refuse(Response::text(404, NOT_HERE));
         }
+        let seat = self.admission.seat_at(request.client());
         if request.subprotocols().any(|name| name == SUBPROTOCOL) {
-            let session = Session(Speaks::V1(Box::default()));
-            return Upgrade::Accept(Accept::new(session).wire(V1).subprotocol(SUBPROTOCOL));
+            let speaks = seat.map_or(Speaks::Surplus, |seat| Speaks::V1(Box::new(v1::Client::new(seat))));
+            return Upgrade::Accept(Accept::new(Session(speaks)).wire(V1).subprotocol(SUBPROTOCOL));
         }
-        match raw::subjects(conn, request.head().query_params()) {
-            Ok(subjects) => Upgrade::Accept(Accept::new(Session(Speaks::Raw(Some(subjects)))).wire(RAW)),
+        let Ok(seat) = seat else { return Upgrade::Refuse(url::too_many("Your address has")) };
+        match self.admission.admit(conn, request.head().query_params()) {
+            Ok(admitted) => {
+                let client = Box::new(raw::Client::new(admitted, seat));
+                Upgrade::Accept(Accept::new(Session(Speaks::Raw(Some(client)))).wire(RAW))
+            }
             Err(response) => Upgrade::Refuse(response),
         }
     }
 
     fn open(&mut self, conn: &mut Conn<'_>, session: &mut Session) {
         match &mut session.0 {
-            Speaks::Raw(subjects) => raw::open(conn, subjects.take().unwrap_or_default()),
+            Speaks::Raw(client) => {
+                if let Some(client) = client {
+                    client.open(conn);
+                    self.expiries.add(conn.id(), None, client.valid_until());
+                }
+                client.take_if(|client| client.is_forgettable());
+            }
             Speaks::V1(_) => self.unconnected.add(conn.id()),
+            Speaks::Surplus => conn.close(close::TOO_MANY_CONNECTIONS, close::reason(close::TOO_MANY_CONNECTIONS)),
         }
     }
 
@@ -91,8 +148,9 @@ impl Handler for Serve {
             return conn.close(CloseCode::UNSUPPORTED, "only text is understood");
         };
         match &mut session.0 {
-            Speaks::Raw(_) => raw::publish(conn, text),
+            Speaks::Raw(client) => raw::publish(conn, client, self.admission.message_rate, text),
             Speaks::V1(client) => self.hear(conn, client, text),
+            Speaks::Surplus => {}
         }
     }
 
@@ -113,6 +171,7 @@ impl Handler for Serve {
         match &mut session.0 {
             Speaks::Raw(_) => conn.close(CloseCode::TRY_AGAIN_LATER, "the topic cannot be subscribed to now"),
             Speaks::V1(client) => client.not_subscribed(conn, topic, refused),
+            Speaks::Surplus => {}
         }
     }
 
@@ -127,11 +186,19 @@ impl Handler for Serve {
     }
 
     fn close(&mut self, _: &mut Core<'_>, id: ConnId, session: Session, _: &Closed) {
-        if let Speaks::V1(client) = session.0 {
-            self.unconnected.remove(id);
-            for topic in client.listened() {
-                self.listeners.remove(&(id, topic.clone()));
+        match session.0 {
+            Speaks::Raw(client) => {
+                let valid_until = client.and_then(|client| client.valid_until());
+                self.expiries.remove(id, None, valid_until);
             }
+            Speaks::V1(client) => self.forget(id, &client),
+            Speaks::Surplus => {}
+        }
+    }
+
+    fn cast(&mut self, _: &mut Core<'_>, message: &(dyn Any + Send + Sync)) {
+        if let Some(admission) = message.downcast_ref::<Admission>() {
+            self.admission = Arc::new(admission.clone());
         }
     }
 
@@ -150,7 +217,16 @@ impl Handler for Serve {
 
     fn tick(&mut self, core: &mut Core<'_>) {
         for id in self.unconnected.expire() {
-            core.close_conn(id, close::CONNECT_TIMEOUT, "no connect in time");
+            core.close_conn(id, close::CONNECT_TIMEOUT, close::reason(close::CONNECT_TIMEOUT));
+        }
+        while let Some((id, topic)) = self.expiries.pop(access::now(core)) {
+            match topic {
+                None => core.close_conn(id, close::TOKEN_EXPIRED, close::reason(close::TOKEN_EXPIRED)),
+                Some(topic) => {
+                    self.listeners.remove(&(id, topic.clone()));
+                    v1::end(core, id, topic.as_str(), ErrorCode::TokenExpired, "the token for this topic has expired");
+                }
+            }
         }
     }
 

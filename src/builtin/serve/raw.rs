@@ -1,65 +1,83 @@
-//! Clients that can only open a URL: topics in the query, bare data in both directions.
+//! Clients that can only open a URL: bare data in both directions.
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::access;
+use super::access::{self, User};
+use super::budget::Budget;
+use super::seats::Seat;
+use super::url::Admitted;
+use crate::auth::UnixSeconds;
 use crate::handler::{CannotSubscribe, Conn, Delivery};
-use crate::http::{QueryParams, Response};
 use crate::protocol::MessageKind;
 use crate::protocol::close::CloseCode;
+use crate::rate::Rate;
 use crate::topics::{DataKind, Draft, Refused, Subject};
-use crate::wire::{Data, ErrorCode, bare};
+use crate::wire::{Data, bare, close};
 
-/// Most topics and patterns in one URL.
-const SUBJECTS_MAX: usize = 32;
-
-/// What `topic=…&topic=…` asks for, each once, if it is permitted.
-///
-/// # Errors
-///
-/// The response that says what is wrong.
-pub(super) fn subjects(conn: &Conn<'_>, params: QueryParams<'_>) -> Result<Box<[Subject]>, Response> {
-    let mut subjects = Vec::new();
-    for (_, name) in params.filter(|(key, _)| key == "topic") {
-        let subject = access::subject(&name).map_err(|error| bad(&error.to_string()))?;
-        let namespace = match &subject {
-            Subject::Topic(topic) => conn.namespaces().of(topic),
-            Subject::Pattern(pattern) => conn.namespaces().of_pattern(pattern),
-        };
-        access::check(namespace.subscribe).map_err(refusal)?;
-        if !subjects.contains(&subject) {
-            subjects.push(subject);
-        }
-        if subjects.len() > SUBJECTS_MAX {
-            return Err(bad(&format!("more than {SUBJECTS_MAX} topics")));
-        }
-    }
-    if subjects.is_empty() { Err(bad("no topic")) } else { Ok(subjects.into()) }
+/// What is remembered of a client, if there is anything.
+#[derive(Debug, Default)]
+pub(super) struct Client {
+    /// What it wants to subscribe to, until it is open.
+    subjects: Box<[Subject]>,
+    user: Option<User>,
+    valid_until: Option<UnixSeconds>,
+    /// Where the connections from an address are limited.
+    seat: Option<Box<Seat>>,
+    budget: Budget,
 }
 
-/// The WebSocket is open.
-pub(super) fn open(conn: &mut Conn<'_>, subjects: Box<[Subject]>) {
-    for subject in subjects {
-        let subscribed = match &subject {
-            Subject::Topic(topic) => {
-                let want = access::newcomers(conn.namespaces().of(topic));
-                conn.subscribe(topic, want, None)
-            }
-            Subject::Pattern(pattern) => conn.subscribe_pattern(pattern),
-        };
-        debug_assert_ne!(subscribed, Err(CannotSubscribe::Already), "each stands there once");
+impl Client {
+    pub(super) fn new(Admitted { subjects, user, valid_until }: Admitted, seat: Option<Box<Seat>>) -> Self {
+        Self { subjects, user, valid_until, seat, budget: Budget::default() }
+    }
+
+    /// The WebSocket is open.
+    pub(super) fn open(&mut self, conn: &mut Conn<'_>) {
+        for subject in std::mem::take(&mut self.subjects) {
+            let subscribed = match &subject {
+                Subject::Topic(topic) => {
+                    let namespace = conn.namespaces().of(topic).clone();
+                    let member = self.user.as_ref().filter(|_| namespace.presence).map(|user| &user.member);
+                    conn.subscribe(topic, access::newcomers(&namespace), member)
+                }
+                Subject::Pattern(pattern) => conn.subscribe_pattern(pattern),
+            };
+            debug_assert_ne!(subscribed, Err(CannotSubscribe::Already), "each stands there once");
+        }
+    }
+
+    /// Whether it is like all others once it is open, so that nothing need be kept.
+    pub(super) fn is_forgettable(&self) -> bool {
+        self.subjects.is_empty() && self.user.is_none() && self.valid_until.is_none() && self.seat.is_none()
+    }
+
+    pub(super) fn user(&self) -> Option<&User> {
+        self.user.as_ref()
+    }
+
+    /// When its token expires.
+    pub(super) fn valid_until(&self) -> Option<UnixSeconds> {
+        self.valid_until
     }
 }
 
 /// What the client says is published in its one topic, as a string.
-pub(super) fn publish(conn: &mut Conn<'_>, text: &str) {
+pub(super) fn publish(conn: &mut Conn<'_>, client: &mut Option<Box<Client>>, rate: Option<Rate>, text: &str) {
     let [Subject::Topic(topic)] = &conn.subscriptions()[..] else {
         return conn.close(CloseCode::POLICY, "publishing needs exactly one topic");
     };
-    if access::check(conn.namespaces().of(topic).publish).is_err() {
-        return conn.close(CloseCode::POLICY, "clients may not publish here");
+    let namespace = conn.namespaces().of(topic);
+    if let Err(failure) = access::may_publish(namespace, topic, client.as_deref().and_then(Client::user)) {
+        return conn.close(CloseCode::POLICY, &failure.message);
+    }
+    if rate.is_some() || namespace.publish_rate.is_some() {
+        let budget = &mut client.get_or_insert_default().budget;
+        let now = conn.now();
+        if budget.message(rate, now).and_then(|()| budget.publication(namespace, now)).is_err() {
+            return conn.close(close::ABUSE, close::reason(close::ABUSE));
+        }
     }
     let draft = Draft { kind: DataKind::Text, data: Bytes::copy_from_slice(text.as_bytes()), key: None };
     match conn.publish(topic, draft) {
@@ -80,15 +98,4 @@ pub(super) fn encode(delivery: &Delivery<'_>) -> (MessageKind, Bytes) {
         return (MessageKind::Text, text.into());
     }
     delivery.bare()
-}
-
-fn bad(what: &str) -> Response {
-    Response::text(400, format!("Not subscribed: {what}. Connect to /ws?topic=NAME&topic=NAME.\n"))
-}
-
-fn refusal(code: ErrorCode) -> Response {
-    match code {
-        ErrorCode::TokenRequired => Response::text(401, "This topic needs a token.\n"),
-        _ => Response::text(403, "Clients may not subscribe to this topic.\n"),
-    }
 }

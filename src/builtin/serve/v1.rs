@@ -1,4 +1,4 @@
-//! Clients that speak `corewire.v1`, without tokens: all of them are anonymous.
+//! Clients that speak `corewire.v1`.
 
 use std::borrow::Cow;
 use std::collections::{HashSet, VecDeque};
@@ -6,26 +6,44 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Serve, V1, access};
+use super::access::{self, Failure, User};
+use super::budget::Budget;
+use super::seats::Seat;
+use super::{Serve, V1};
+use crate::auth::UnixSeconds;
 use crate::handler::{Body, CannotSubscribe, Conn, ConnId, Core, Delivery, TopicNews, Unanswered};
 use crate::protocol::MessageKind;
 use crate::topics::{
-    self, Answer, Begun, DataKind, Draft, PresenceChange, Read, Recovery, Refused, Reply, Subject, Topic, Want,
+    self, Access, Answer, Begun, DataKind, Draft, PresenceChange, Read, Recovery, Refused, Reply, Subject, Topic, Want,
 };
-use crate::wire::{
-    self, Ack, ClientMessage, Data, ErrorCode, Member, Presence, PresenceEvent, ServerMessage, Token, close,
-};
+use crate::wire::{self, Ack, ClientMessage, Data, ErrorCode, Presence, PresenceEvent, ServerMessage, Token, close};
 
 /// One client.
 #[derive(Debug, Default)]
 pub(super) struct Client {
-    is_connected: bool,
+    standing: Standing,
     /// Frames that were no messages.
     fault_count: u32,
     /// Subscriptions that have not begun yet.
     pending: Vec<Pending>,
     /// Topics of which it wants to be told joins and leaves, or wanted to.
     listened: Vec<Topic>,
+    /// Topics that were subscribed to with a token of their own, and until when that is good.
+    signed: Vec<(Topic, Option<UnixSeconds>)>,
+    budget: Budget,
+    /// Where the connections from an address are limited.
+    _seat: Option<Box<Seat>>,
+}
+
+/// What a client has said of itself.
+#[derive(Debug, Default)]
+enum Standing {
+    /// Nothing yet: `connect` comes first.
+    #[default]
+    Unconnected,
+    /// Nobody in particular.
+    Anonymous,
+    Known(Box<User>),
 }
 
 /// A subscription whose request is not answered yet.
@@ -34,6 +52,15 @@ struct Pending {
     id: u32,
     name: String,
     wants_recovery: bool,
+}
+
+/// What a `subscribe` asks for.
+struct Wanted<'a> {
+    id: u32,
+    name: &'a str,
+    recover: Option<wire::Position>,
+    token: Option<Token<'a>>,
+    presence: bool,
 }
 
 /// A question to a topic's home, and whom to tell the answer.
@@ -63,32 +90,40 @@ const SUBSCRIPTIONS_MAX: usize = 1024;
 /// Frames that are no messages, until the connection is closed.
 const FAULTS_MAX: u32 = 100;
 
-/// Why something was not done.
-struct Failure(ErrorCode, Cow<'static, str>);
-
 type Outcome<'a> = Result<Option<ServerMessage<'a>>, Failure>;
 
 impl Serve {
     /// A text frame has come.
     pub(super) fn hear(&mut self, conn: &mut Conn<'_>, client: &mut Client, text: &str) {
-        let message = match ClientMessage::decode(text) {
+        let decoded = ClientMessage::decode(text);
+        let budget = &mut client.budget;
+        if let Err(exceeded) = budget.message(self.admission.message_rate, conn.now()) {
+            let id = decoded.map_or_else(|refusal| refusal.id, |message| message.id());
+            tell(conn, &Failure::from(exceeded).answer(id));
+            if budget.is_overdrawn() {
+                conn.close(close::ABUSE, close::reason(close::ABUSE));
+            }
+            return;
+        }
+        let message = match decoded {
             Ok(message) => message,
             Err(refusal) => {
                 tell(conn, &refusal.to_message());
                 client.fault_count += 1;
                 if client.fault_count >= FAULTS_MAX {
-                    conn.close(close::ABUSE, "too many messages");
+                    conn.close(close::ABUSE, close::reason(close::ABUSE));
                 }
                 return;
             }
         };
-        let (id, is_first) = (message.id(), !client.is_connected);
+        let (id, is_first) = (message.id(), !client.is_connected());
         match self.answer(conn, client, message) {
             Ok(answer) => answer.iter().for_each(|answer| tell(conn, answer)),
-            Err(Failure(code, message)) => {
-                tell(conn, &ServerMessage::error(id, code, message));
-                if let Some(close_code) = code.ends_connect().filter(|_| is_first) {
-                    conn.close(close_code, code.name());
+            Err(failure) => {
+                let close_code = failure.code.ends_connect().filter(|_| is_first);
+                tell(conn, &failure.answer(id));
+                if let Some(close_code) = close_code {
+                    conn.close(close_code, close::reason(close_code));
                 }
             }
         }
@@ -97,86 +132,148 @@ impl Serve {
     fn answer<'a>(&mut self, conn: &mut Conn<'_>, client: &mut Client, message: ClientMessage<'a>) -> Outcome<'a> {
         match message {
             ClientMessage::Connect { id, token } => self.connect(conn, client, id, token.as_ref()),
-            _ if !client.is_connected => Err(failure(ErrorCode::NotConnected, "`connect` comes first")),
+            _ if !client.is_connected() => Err(Failure::new(ErrorCode::NotConnected, "`connect` comes first")),
             ClientMessage::Subscribe { id, topic, recover, token, presence } => {
-                refuse_token(token.as_ref())?;
-                self.subscribe(conn, client, id, &topic, recover, presence)
+                self.subscribe(conn, client, Wanted { id, name: &topic, recover, token, presence })
             }
             ClientMessage::Unsubscribe { id, topic } => self.unsubscribe(conn, client, id, &topic),
             ClientMessage::Publish { id, topic, data, key } => {
                 let data = Bytes::copy_from_slice(data.get().as_bytes());
                 let key = key.map(|key| key.as_ref().into());
-                self.publish(conn, id, &topic, Draft { kind: DataKind::Json, data, key })
+                self.publish(conn, client, id, &topic, Draft { kind: DataKind::Json, data, key })
             }
-            ClientMessage::Presence { id, topic } => self.ask_presence(conn, id, &topic),
+            ClientMessage::Presence { id, topic } => self.ask_presence(conn, client, id, &topic),
             ClientMessage::Ping { id } => Ok(Some(ServerMessage::Ack(Ack::done(id)))),
         }
     }
 
-    fn connect<'a>(&mut self, conn: &Conn<'_>, client: &mut Client, id: u32, token: Option<&Token<'_>>) -> Outcome<'a> {
-        refuse_token(token)?;
-        client.is_connected = true;
-        self.unconnected.remove(conn.id());
-        let connection = Some(conn.id().to_string().into());
-        Ok(Some(ServerMessage::Ack(Ack { connection, ..Ack::done(id) })))
-    }
-
-    fn subscribe<'a>(
+    fn connect<'a>(
         &mut self,
         conn: &mut Conn<'_>,
         client: &mut Client,
         id: u32,
-        name: &str,
-        recover: Option<wire::Position>,
-        presence: bool,
+        token: Option<&Token<'_>>,
     ) -> Outcome<'a> {
-        let subject = access::subject(name).map_err(|error| Failure(ErrorCode::BadTopic, error.to_string().into()))?;
-        let namespace = match &subject {
-            Subject::Topic(topic) => conn.namespaces().of(topic).clone(),
-            Subject::Pattern(pattern) => conn.namespaces().of_pattern(pattern).clone(),
+        let now = access::now(conn);
+        match (&mut client.standing, token) {
+            (Standing::Unconnected, None) => {
+                self.admission.anonymous()?;
+                client.standing = Standing::Anonymous;
+            }
+            (Standing::Unconnected, Some(Token(token))) => {
+                let mut user = self.admission.user(token, now)?;
+                if user.sit_down(&self.admission).is_err() {
+                    conn.close(close::TOO_MANY_CONNECTIONS, close::reason(close::TOO_MANY_CONNECTIONS));
+                    return Ok(None);
+                }
+                self.expiries.add(conn.id(), None, user.valid_until);
+                client.standing = Standing::Known(Box::new(user));
+            }
+            (Standing::Anonymous, None) => {}
+            (Standing::Anonymous, Some(_)) => {
+                let message = "the connection was made without a token, and cannot become somebody's: make another";
+                return Err(Failure::new(ErrorCode::TokenInvalid, message));
+            }
+            (Standing::Known(_), None) => {
+                let message = "a connection that was made with a token stays with another";
+                return Err(Failure::new(ErrorCode::TokenRequired, message));
+            }
+            (Standing::Known(user), Some(Token(token))) => {
+                let identity = self.admission.refresh(token, user.name(), now)?;
+                self.expiries.remove(conn.id(), None, user.valid_until);
+                user.renew(identity);
+                self.expiries.add(conn.id(), None, user.valid_until);
+                self.end_forbidden(conn, client);
+            }
+        }
+        self.unconnected.remove(conn.id());
+        let connection = Some(conn.id().to_string().into());
+        let user = client.user();
+        let expires_in = user.and_then(|user| user.valid_until).map(|until| until.since(now).as_secs());
+        let user = user.map(|user| user.name().to_owned().into());
+        Ok(Some(ServerMessage::Ack(Ack { connection, user, expires_in, ..Ack::done(id) })))
+    }
+
+    /// A newer token may permit less than the one before.
+    fn end_forbidden(&mut self, conn: &mut Conn<'_>, client: &mut Client) {
+        for subject in conn.subscriptions() {
+            let (namespace, name) = (access::namespace_of(conn.namespaces(), &subject), access::name_of(&subject));
+            if namespace.subscribe == Access::Token && access::may_subscribe(namespace, name, client.user()).is_err() {
+                let message = "the newer token does not allow this subscription";
+                if let Some(Pending { id, .. }) = client.take_pending(name) {
+                    tell(conn, &ServerMessage::error(Some(id), ErrorCode::Forbidden, message));
+                    conn.unsubscribe(name);
+                } else {
+                    let id = conn.id();
+                    end(conn, id, name, ErrorCode::Forbidden, message);
+                }
+                self.forget_subscription(conn.id(), client, name);
+            }
+        }
+    }
+
+    fn subscribe<'a>(&mut self, conn: &mut Conn<'_>, client: &mut Client, wanted: Wanted<'_>) -> Outcome<'a> {
+        let Wanted { id, name, recover, token, presence } = wanted;
+        let subject = access::subject(name)?;
+        let namespace = access::namespace_of(conn.namespaces(), &subject).clone();
+        let grant = match (&subject, token) {
+            (Subject::Topic(topic), Some(Token(token))) if namespace.subscribe == Access::Signed => {
+                let user = client.user().map(User::name);
+                Some(self.admission.subscription(&token, topic.as_str(), user, access::now(conn))?)
+            }
+            _ => {
+                access::may_subscribe(&namespace, name, client.user())?;
+                None
+            }
         };
-        access::check(namespace.subscribe).map_err(denied)?;
         if presence && !namespace.presence {
             return Err(no_presence());
         }
         if conn.subscription_count() >= SUBSCRIPTIONS_MAX {
-            return Err(failure(ErrorCode::TooManySubscriptions, "the connection has 1024 subscriptions"));
+            return Err(Failure::new(ErrorCode::TooManySubscriptions, "the connection has 1024 subscriptions"));
         }
         let begun = match &subject {
             Subject::Topic(topic) => {
                 let newcomers = || access::newcomers(&namespace);
                 let want = recover.map_or_else(newcomers, |position| Want::Since(from_wire(position)));
-                conn.subscribe(topic, want, None)
+                let info = grant.as_ref().and_then(|grant| grant.info.clone());
+                let member = client.user().filter(|_| namespace.presence).map(|user| user.member_with(info));
+                conn.subscribe(topic, want, member.as_ref())
             }
             Subject::Pattern(_) if recover.is_some() => {
-                return Err(failure(ErrorCode::NotRecoverable, "only topics can be recovered, not patterns"));
+                return Err(Failure::new(ErrorCode::NotRecoverable, "only topics can be recovered, not patterns"));
             }
             Subject::Pattern(pattern) => conn.subscribe_pattern(pattern),
         };
         match begun {
-            Ok(()) => client.pending.push(Pending { id, name: name.to_owned(), wants_recovery: recover.is_some() }),
+            Ok(()) => {}
             Err(CannotSubscribe::Already) => {
-                return Err(failure(ErrorCode::AlreadySubscribed, "the connection has this subscription"));
+                return Err(Failure::new(ErrorCode::AlreadySubscribed, "the connection has this subscription"));
             }
             // It is closing: nobody is there to be told.
-            Err(CannotSubscribe::NotOpen) => {}
+            Err(CannotSubscribe::NotOpen) => return Ok(None),
         }
-        if let Subject::Topic(topic) = subject
-            && presence
-        {
+        // What is left of an earlier one that the server has ended.
+        client.take_pending(name);
+        self.forget_subscription(conn.id(), client, name);
+        client.pending.push(Pending { id, name: name.to_owned(), wants_recovery: recover.is_some() });
+        let Subject::Topic(topic) = subject else { return Ok(None) };
+        if presence {
             self.listeners.insert((conn.id(), topic.clone()));
-            client.listened.push(topic);
+            client.listened.push(topic.clone());
+        }
+        if let Some(grant) = grant {
+            self.expiries.add(conn.id(), Some(&topic), grant.valid_until);
+            client.signed.push((topic, grant.valid_until));
         }
         Ok(None)
     }
 
     fn unsubscribe<'a>(&mut self, conn: &mut Conn<'_>, client: &mut Client, id: u32, name: &str) -> Outcome<'a> {
         if !conn.unsubscribe(name) {
-            return Err(failure(ErrorCode::NotSubscribed, "the connection has no such subscription"));
+            return Err(Failure::new(ErrorCode::NotSubscribed, "the connection has no such subscription"));
         }
-        if let Some(place) = client.listened.iter().position(|topic| topic.as_str() == name) {
-            self.listeners.remove(&(conn.id(), client.listened.swap_remove(place)));
-        }
+        self.forget_subscription(conn.id(), client, name);
         if let Some(Pending { id, .. }) = client.take_pending(name) {
             let what = "the subscription was ended before it began";
             tell(conn, &ServerMessage::error(Some(id), ErrorCode::Unavailable, what));
@@ -184,25 +281,60 @@ impl Serve {
         Ok(Some(ServerMessage::Ack(Ack::done(id))))
     }
 
-    fn publish<'a>(&mut self, conn: &mut Conn<'_>, id: Option<u32>, name: &str, draft: Draft) -> Outcome<'a> {
-        let topic = Topic::parse(name).map_err(|error| Failure(ErrorCode::BadTopic, error.to_string().into()))?;
-        access::check(conn.namespaces().of(&topic).publish).map_err(denied)?;
+    fn publish<'a>(
+        &mut self,
+        conn: &mut Conn<'_>,
+        client: &mut Client,
+        id: Option<u32>,
+        name: &str,
+        draft: Draft,
+    ) -> Outcome<'a> {
+        let topic = Topic::parse(name)?;
+        let namespace = conn.namespaces().of(&topic);
+        access::may_publish(namespace, &topic, client.user())?;
+        client.budget.publication(namespace, conn.now())?;
         // Also without an id, so that a refusal can be told.
         let ticket = conn.publish_asking(&topic, draft, None, Reply::Accepted).map_err(refusal)?;
         self.asked.insert(ticket, Asked::Publish { to: conn.id(), id });
         Ok(None)
     }
 
-    fn ask_presence<'a>(&mut self, conn: &mut Conn<'_>, id: u32, name: &str) -> Outcome<'a> {
-        let topic = Topic::parse(name).map_err(|error| Failure(ErrorCode::BadTopic, error.to_string().into()))?;
+    fn ask_presence<'a>(&mut self, conn: &mut Conn<'_>, client: &Client, id: u32, name: &str) -> Outcome<'a> {
+        let topic = Topic::parse(name)?;
         let namespace = conn.namespaces().of(&topic);
-        access::check(namespace.subscribe).map_err(denied)?;
+        // Who has subscribed with a token for this topic need not show it again.
+        if !client.has_signed(&topic, access::now(conn)) {
+            access::may_subscribe(namespace, name, client.user())?;
+        }
         if !namespace.presence {
             return Err(no_presence());
         }
         let ticket = conn.read(&topic, Read::Members).map_err(refusal)?;
         self.asked.insert(ticket, Asked::Presence { to: conn.id(), id, topic });
         Ok(None)
+    }
+
+    /// What was remembered of a subscription that is over.
+    fn forget_subscription(&mut self, conn: ConnId, client: &mut Client, name: &str) {
+        if let Some(place) = client.listened.iter().position(|topic| topic.as_str() == name) {
+            self.listeners.remove(&(conn, client.listened.swap_remove(place)));
+        }
+        if let Some(place) = client.signed.iter().position(|(topic, _)| topic.as_str() == name) {
+            let (topic, until) = client.signed.swap_remove(place);
+            self.expiries.remove(conn, Some(&topic), until);
+        }
+    }
+
+    /// The connection is over.
+    pub(super) fn forget(&mut self, id: ConnId, client: &Client) {
+        self.unconnected.remove(id);
+        for topic in &client.listened {
+            self.listeners.remove(&(id, topic.clone()));
+        }
+        for (topic, until) in &client.signed {
+            self.expiries.remove(id, Some(topic), *until);
+        }
+        self.expiries.remove(id, None, client.user().and_then(|user| user.valid_until));
     }
 
     /// Joins and leaves to who wants them; who has missed something is asked to come back.
@@ -222,6 +354,10 @@ impl Serve {
 }
 
 impl Client {
+    pub(super) fn new(seat: Option<Box<Seat>>) -> Self {
+        Self { _seat: seat, ..Self::default() }
+    }
+
     /// A subscription has begun.
     pub(super) fn subscribed(&mut self, conn: &mut Conn<'_>, subject: &Subject, begun: &Begun<'_>) {
         let name = match subject {
@@ -242,14 +378,24 @@ impl Client {
     /// A subscription could not begin.
     pub(super) fn not_subscribed(&mut self, conn: &mut Conn<'_>, topic: &Topic, refused: Refused) {
         if let Some(Pending { id, .. }) = self.take_pending(topic.as_str()) {
-            let Failure(code, message) = refusal(refused);
-            tell(conn, &ServerMessage::error(Some(id), code, message));
+            tell(conn, &refusal(refused).answer(Some(id)));
         }
     }
 
-    /// Topics of which it wanted to be told joins and leaves.
-    pub(super) fn listened(&self) -> impl Iterator<Item = &Topic> {
-        self.listened.iter()
+    /// Who it is, if that is known.
+    pub(super) fn user(&self) -> Option<&User> {
+        match &self.standing {
+            Standing::Unconnected | Standing::Anonymous => None,
+            Standing::Known(user) => Some(user),
+        }
+    }
+
+    fn is_connected(&self) -> bool {
+        !matches!(self.standing, Standing::Unconnected)
+    }
+
+    fn has_signed(&self, topic: &Topic, now: UnixSeconds) -> bool {
+        self.signed.iter().any(|(signed, until)| signed == topic && until.is_none_or(|until| now < until))
     }
 
     fn take_pending(&mut self, name: &str) -> Option<Pending> {
@@ -274,10 +420,7 @@ impl Asked {
                 let members = members.into_iter().map(member).collect();
                 ServerMessage::Presence(Presence { id: *id, topic: topic.as_str().into(), members })
             }
-            (Ok(Answer::Refused(refused)), _) => {
-                let Failure(code, message) = refusal(refused);
-                ServerMessage::error(id, code, message)
-            }
+            (Ok(Answer::Refused(refused)), _) => refusal(refused).answer(id),
             (Ok(_), _) => ServerMessage::error(id, ErrorCode::Internal, "an answer to another question"),
             (Err(unanswered), _) => ServerMessage::error(id, ErrorCode::Unavailable, unanswered.to_string()),
         };
@@ -324,9 +467,15 @@ pub(super) fn encode(delivery: &Delivery<'_>) -> Option<(MessageKind, Bytes)> {
 /// Something was lost that cannot be told any more: the client subscribes again, and learns what it needs.
 fn end_for_loss(core: &mut Core<'_>, id: ConnId, topic: &Topic) {
     // Those who hear it by a pattern go on: their subscription has no position.
-    if core.wire_of(id) == Some(V1) && core.unsubscribe_conn(id, topic.as_str()) {
-        let message =
-            ServerMessage::unsubscribed(topic.as_str(), ErrorCode::Unavailable, "something was lost on the way");
+    if core.wire_of(id) == Some(V1) {
+        end(core, id, topic.as_str(), ErrorCode::Unavailable, "something was lost on the way");
+    }
+}
+
+/// Ends a subscription, if there is one, and says why.
+pub(super) fn end(core: &mut Core<'_>, id: ConnId, name: &str, code: ErrorCode, reason: &str) {
+    if core.unsubscribe_conn(id, name) {
+        let message = ServerMessage::unsubscribed(name, code, reason);
         let _ = core.send_to(id, MessageKind::Text, Body::Shared(message.encode().into()));
     }
 }
@@ -336,26 +485,16 @@ fn tell(conn: &mut Conn<'_>, message: &ServerMessage<'_>) {
     let _ = conn.send(MessageKind::Text, Body::Shared(message.encode().into()));
 }
 
-fn refuse_token(token: Option<&Token<'_>>) -> Result<(), Failure> {
-    match token {
-        None => Ok(()),
-        Some(_) => Err(failure(ErrorCode::TokenInvalid, "this server has no keys to check a token with")),
-    }
-}
-
-fn failure(code: ErrorCode, message: &'static str) -> Failure {
-    Failure(code, message.into())
-}
-
-fn denied(code: ErrorCode) -> Failure {
-    match code {
-        ErrorCode::TokenRequired => failure(code, "this needs a token"),
-        _ => failure(code, "clients may not do this here"),
+impl Failure {
+    /// As the answer to a message.
+    fn answer(self, id: Option<u32>) -> ServerMessage<'static> {
+        let Self { code, message, retry_ms } = self;
+        ServerMessage::Error { id, code: code.name().into(), message, retry_ms }
     }
 }
 
 fn no_presence() -> Failure {
-    failure(ErrorCode::PresenceDisabled, "the namespace keeps no presence")
+    Failure::new(ErrorCode::PresenceDisabled, "the namespace keeps no presence")
 }
 
 fn refusal(refused: Refused) -> Failure {
@@ -363,11 +502,11 @@ fn refusal(refused: Refused) -> Failure {
         Refused::TooLarge { .. } => ErrorCode::DataTooBig,
         Refused::TooManyTopics | Refused::KeyTooLong { .. } | Refused::Busy => ErrorCode::Unavailable,
     };
-    Failure(code, refused.to_string().into())
+    Failure::new(code, refused.to_string())
 }
 
-fn member(member: topics::Member) -> Member<'static> {
-    Member {
+fn member(member: topics::Member) -> wire::Member<'static> {
+    wire::Member {
         user: member.user.to_string().into(),
         info: info(&member.info).map(Cow::into_owned).map(Cow::from),
         connections: None,

@@ -5,6 +5,8 @@ use super::*;
 use crate::config::options::{self, Accepts, OPTIONS, Shown};
 use crate::config::{Command, ListenAddr, OriginSetting};
 use crate::connection::Limits;
+use crate::rate::Rate;
+use crate::topics::{Access, Namespace, SlowConsumer, Topic};
 
 /// A machine: variables and files by name.
 #[derive(Default)]
@@ -61,7 +63,18 @@ fn with_pems() -> World {
         .file("cert.pem", "-----BEGIN CERTIFICATE-----\nMII=\n-----END CERTIFICATE-----\n")
         .file("key.pem", "-----BEGIN EC PRIVATE KEY-----\nMII=\n-----END EC PRIVATE KEY-----\n")
         .file("empty.pem", "")
+        .file("secret", "a secret of more than thirty-two bytes\n")
+        .file("public.pem", PUBLIC_KEY)
+        .file(
+            "jwks.json",
+            r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"kdK8diySkmrsEjNGOmW978jPVysUmYjbSHgkXfsQP9E"}]}"#,
+        )
 }
+
+const PUBLIC_KEY: &str = "-----BEGIN PUBLIC KEY-----
+MCowBQYDK2VwAyEAkdK8diySkmrsEjNGOmW978jPVysUmYjbSHgkXfsQP9E=
+-----END PUBLIC KEY-----
+";
 
 /// A value that no default has, for each option.
 fn unusual(name: &str) -> &'static str {
@@ -77,6 +90,16 @@ fn unusual(name: &str) -> &'static str {
         "demo" => "on",
         "trusted-proxy" => "10.0.0.0/8",
         "max-connections" => "7000",
+        "max-connections-per-address" => "70",
+        "message-rate" => "30/m",
+        "token-secret" => "secret",
+        "token-key" => "public.pem",
+        "token-jwks" => "jwks.json",
+        "token-audience" => "corewire",
+        "token-issuer" => "https://login.example.com",
+        "token-leeway" => "5s",
+        "anonymous" => "off",
+        "max-connections-per-user" => "7",
         "deflate" => "dedicated",
         "max-message-bytes" => "2MiB",
         "max-frame-bytes" => "1MiB",
@@ -103,6 +126,7 @@ fn companions(name: &str) -> &'static [&'static str] {
         "tls-cert" => &["tls-key"],
         "tls-key" => &["tls-cert"],
         "tls-client-ca" => &["tls-cert", "tls-key"],
+        "anonymous" => &["token-key"],
         _ => &[],
     }
 }
@@ -289,6 +313,26 @@ fn a_wrong_file_names_file_and_line() {
         ("listen = []\n", "the list is empty"),
         ("max-fragments = -1\n", "`-1` is not a count"),
         ("max-message-bytes = 0x10000\n", "is not a size"),
+        ("namespace = 1\n", "line 1: a namespace is a table: [namespace.default]"),
+        ("[namespace]\nprices = 1\n", "line 2: a namespace is a table"),
+        ("[namespace.a]\n\nsubscrib = 1\n", "line 3: a namespace has no key `subscrib`; perhaps `subscribe`"),
+        ("[namespace.a]\ncolour = 1\n", "line 2: a namespace has no key `colour`; the keys are subscribe, publish, "),
+        (
+            "[namespace.a]\nsubscribe = \"all\"\n",
+            "c.toml, line 2: subscribe of the namespace a: `all` is not known\n  expected: one of public, token",
+        ),
+        (
+            "[namespace.a]\npublish = \"signed\"\n",
+            "publish of the namespace a: a token for one topic is for subscribing",
+        ),
+        ("[namespace.a]\nsubscribe = true\n", "line 2: `subscribe` is a TOML boolean, not a string or a number"),
+        ("[namespace.a]\nhistory-ttl = 10\n", "history-ttl of the namespace a: `10` has no unit"),
+        ("[namespace.a]\nhistory_messages = 2000000\n", "`2000000` is more than 1000000"),
+        ("[namespace.a]\nhistory_messages = 1\nhistory-messages = 2\n", "line 3: `history-messages` stands twice"),
+        ("[namespace.a]\npublish-rate = \"1/d\"\n", "`d` is not a unit of time here"),
+        ("[namespace.a]\nslow-consumer = \"\"\n", "slow-consumer of the namespace a: it is empty"),
+        ("\n[namespace.\"a::b\"]\n", "line 2: no topic can be in the namespace `a::b`: a segment is empty"),
+        ("[namespace.a]\n[namespace.a]\n", "line 2: not TOML: "),
     ];
     for (file, want) in cases {
         let got = World::default().file("c.toml", file).refuse(&["--config", "c.toml"]);
@@ -429,4 +473,92 @@ fn the_effective_configuration_tells_where_each_value_came_from() {
     ] {
         assert!(toml.contains(want), "{want} in {toml}");
     }
+}
+
+#[test]
+fn namespaces_have_from_the_default_what_they_do_not_say() {
+    let file = "\
+[namespace.prices]
+history_messages = 1
+slow_consumer = \"latest\"
+publish-rate = \"10/s\"
+
+[namespace.default]
+subscribe = \"token\"
+presence = true
+history-bytes = \"2MiB\"
+
+[namespace.\"prices:vip\"]
+subscribe = \"signed\"
+";
+    let world = with_pems().file("c.toml", file);
+    let loaded = world.load(&["--config", "c.toml", "--token-secret", "secret", "--demo"]);
+    assert_eq!(loaded.warnings, [""; 0]);
+    let default = Namespace {
+        subscribe: Access::Token,
+        publish: Access::Public,
+        presence: true,
+        history_bytes: 2 << 20,
+        ..Namespace::default()
+    };
+    let prices = Namespace {
+        name: "prices".into(),
+        // What --demo opens is the default namespace alone.
+        publish: Access::Nobody,
+        history_messages: 1,
+        slow_consumer: SlowConsumer::Latest,
+        publish_rate: Rate::per_second(10).ok(),
+        ..default.clone()
+    };
+    let vip =
+        Namespace { name: "prices:vip".into(), subscribe: Access::Signed, publish: Access::Nobody, ..default.clone() };
+    assert_eq!(loaded.config.namespaces, [default, prices, vip]);
+    let eur = loaded.config.namespaces().of(&Topic::parse("prices:eur").expect("a topic")).name.clone();
+    assert_eq!(eur, "prices");
+
+    let toml = loaded.to_toml();
+    for want in [
+        "[namespace.\"default\"]\nsubscribe = \"token\"  # c.toml, line 7\npublish = \"public\"  # default, follows from demo\n",
+        "history-messages = 100  # default\n",
+        "[namespace.\"prices:vip\"]\nsubscribe = \"signed\"  # c.toml, line 12\n",
+        "publish = \"nobody\"  # default, follows from namespace.default\n",
+        "slow-consumer = \"latest\"  # c.toml, line 3\n",
+        "publish-rate = \"10/s\"  # c.toml, line 4\n",
+        "publish-rate = \"0\"  # default\n",
+    ] {
+        assert!(toml.contains(want), "{want} in {toml}");
+    }
+    let again = world.file("d.toml", &toml).load(&["--config", "d.toml"]);
+    assert_eq!(again.config.namespaces, loaded.config.namespaces);
+}
+
+#[test]
+fn tokens_need_keys_that_can_be_read() {
+    let refused = |args: &[&str]| with_pems().refuse(args);
+    assert!(refused(&["--anonymous=off"]).contains("--anonymous: nobody could connect"));
+    assert!(refused(&["--token-secret", "none"]).contains("--token-secret: cannot read none: entity not found"));
+    assert!(refused(&["--token-secret", "empty.pem"]).contains("has 0 bytes; HS256 needs at least 32"));
+    assert!(refused(&["--token-secret", "public.pem"]).contains("public.pem holds a key, not a secret"));
+    assert!(refused(&["--token-key", "key.pem"]).contains("key.pem, line 1: a private key"));
+    assert!(refused(&["--token-jwks", "secret"]).contains("secret, line 1, column 1: not JSON here"));
+    assert!(refused(&["--token-secret", ""]).contains("the path is empty"));
+    assert!(refused(&["--token-issuer", ""]).contains("the name is empty"));
+
+    let warned = |args: &[&str]| {
+        with_pems()
+            .file("c.toml", "[namespace.a]\nsubscribe = \"token\"\nmessage_bytes_max = \"1GiB\"\n")
+            .load(args)
+            .warnings
+    };
+    assert_eq!(warned(&[]), [""; 0]);
+    let warnings = warned(&["--config", "c.toml", "--token-audience", "x"]);
+    for (warning, want) in warnings.iter().zip([
+        "--token-audience has no effect",
+        "[namespace.a] wants tokens",
+        "[namespace.a] message-bytes-max (1GiB) is above",
+    ]) {
+        assert!(warning.contains(want), "{warning}");
+    }
+    assert_eq!(warnings.len(), 3, "{warnings:?}");
+    assert_eq!(warned(&["--config", "c.toml", "--token-key", "public.pem"]).len(), 1);
 }

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{Accepts, Fallback, Group, Input, OptionSpec, SWITCH, Shown};
+use super::{Accepts, Fallback, Group, Input, OptionSpec, SWITCH, Shown, tokens};
 use crate::config::{DriverChoice, ListenAddr, LogFormat, LogLevel, OriginSetting, listen, parse};
 use crate::connection::{DeflateMode, Limits};
 
@@ -159,6 +159,40 @@ pub static OPTIONS: &[OptionSpec] = &[
         },
         get: |config| Shown::Number(config.max_connections.unwrap_or(0) as u64),
     },
+    OptionSpec {
+        name: "max-connections-per-address",
+        value_name: "N",
+        group: Group::Admission,
+        repeatable: false,
+        accepts: Accepts::Count(1..=1_000_000_000, Some("no limit")),
+        default: Fallback::Value("0"),
+        help: "Most connections of serve from one address, over all cores",
+        more: "IPv6 addresses count as one that share their first 64 bits. Behind a proxy the address is what a \
+               --trusted-proxy says. Those beyond are closed with 4004, or get status 429 where a URL says everything.",
+        set: |draft, input| input.limit().map(|limit| draft.config.max_connections_per_address = limit),
+        get: |config| Shown::limit(config.max_connections_per_address),
+    },
+    OptionSpec {
+        name: "message-rate",
+        value_name: "RATE",
+        group: Group::Admission,
+        repeatable: false,
+        accepts: Accepts::Form(RATE),
+        default: Fallback::Value("0"),
+        help: "How fast one connection may send messages to serve; 0 is as fast as it can",
+        more: "Example: --message-rate 20/s, and 20 at once. What is too much is refused as rate_limited; who goes on and \
+               on is closed with 4005. A raw client is closed at once: there is no other way to tell it.",
+        set: |draft, input| input.rate().map(|rate| draft.config.message_rate = rate),
+        get: |config| Shown::rate(config.message_rate.as_ref()),
+    },
+    tokens::TOKEN_SECRET,
+    tokens::TOKEN_KEY,
+    tokens::TOKEN_JWKS,
+    tokens::TOKEN_AUDIENCE,
+    tokens::TOKEN_ISSUER,
+    tokens::TOKEN_LEEWAY,
+    tokens::ANONYMOUS,
+    tokens::MAX_CONNECTIONS_PER_USER,
     OptionSpec {
         name: "deflate",
         value_name: "MODE",
@@ -389,6 +423,10 @@ fn origins(input: &Input<'_>) -> Result<OriginSetting, String> {
     }
 }
 
+/// What a rate looks like.
+pub(super) const RATE: &str =
+    "a number per second such as 20, or per minute or hour such as 30/m or 100/h; 0 is no limit";
+
 const OFF: &str = "off";
 const SAME_HOST: &str = "same-host";
 
@@ -397,7 +435,7 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
-const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// The year of `humantime`, so that it is shown as `1year`.
 const YEAR: Duration = Duration::from_secs(31_557_600);

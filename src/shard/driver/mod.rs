@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use super::clock::Clock;
+use super::clock::{Clock, unix_time};
 use super::envelope::Envelope;
 use super::hot::{self, HotSlot, HotTable};
 use super::kernel::{self, BellFd, EpollSet, Interest, Read, Ready, Timer, Token};
@@ -96,6 +96,7 @@ impl<H: Handler> Core<H> {
             on_calm: options.on_calm,
             state: State::new(handler, options.shard, options.post, options.outside, Tick::default()),
         };
+        shard.state.set_unix_time(unix_time());
         shard.watch()?;
         // Here and not when it runs: a core that says it is ready has all the descriptors that it needs.
         let set = shard.epoll.try_clone()?;
@@ -400,6 +401,7 @@ impl<H: Handler> Shard<H> {
         self.armed_at = Tick::NEVER;
         let now = self.clock.now();
         self.note_memory();
+        self.state.set_unix_time(unix_time());
         self.state.handle_timers();
         self.calm |= self.state.has_calmed();
         if let Accepting::Paused { until } = self.accepting

@@ -10,6 +10,7 @@ mod opening;
 mod reach;
 mod survey;
 mod topics;
+mod wall;
 
 #[cfg(test)]
 mod tests;
@@ -80,6 +81,12 @@ impl<H: Handler> State<H> {
     /// The clock stands at `now`. To be called before anything else in a turn.
     pub fn set_now(&mut self, now: Tick) {
         self.core.now = now;
+    }
+
+    /// What the clock on the wall says, since the beginning of 1970; to be told at the start, and again from time to time.
+    pub fn set_unix_time(&mut self, unix_time: Duration) {
+        let now = self.core.now;
+        self.core.wall.set(now, unix_time);
     }
 
     /// A socket was accepted. `None`: no room, close it.

@@ -16,6 +16,7 @@ use super::memory::DriverMemory;
 use super::opening::DeferredHeads;
 use super::survey::Survey;
 use super::topics::Topics;
+use super::wall::WallClock;
 use crate::connection::{Body, Broadcast, Connection, Limits, Outbox, SendError, Tick, Workspace};
 use crate::handler::{self, Congested, Overflow, Peer, Reach, Remote};
 use crate::http::{Cidr, Response};
@@ -56,6 +57,7 @@ pub struct ShardOptions {
 /// Connections, timers and the ends of the mesh of one core.
 pub struct CoreState {
     pub(super) now: Tick,
+    pub(super) wall: WallClock,
     pub(super) slab: Slab,
     pub(super) wheel: Wheel,
     pub(super) workspace: Workspace,
@@ -106,6 +108,7 @@ impl CoreState {
         let topics = Topics::new(&options, post.core_count());
         Self {
             now,
+            wall: WallClock::default(),
             slab: Slab::default(),
             wheel: Wheel::new(now),
             workspace: Workspace::new(options.limits, options.seed),
@@ -501,6 +504,14 @@ impl Reach for CoreState {
 
     fn remote(&self) -> Arc<dyn Remote> {
         Arc::new(self.outside.clone())
+    }
+
+    fn now(&self) -> Tick {
+        self.now
+    }
+
+    fn unix_time(&self) -> Duration {
+        self.wall.unix_time(self.now)
     }
 
     fn core_index(&self) -> usize {
