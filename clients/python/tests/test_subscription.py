@@ -369,6 +369,20 @@ class SlowReaders(unittest.TestCase):
         self.assertEqual((await anext(ear.subscription)).data, 11)
 
     @scenario
+    async def test_the_position_is_that_of_the_reader(self, world):
+        await world.socket.accepts()
+        subscription = world.client.subscribe("a")
+        world.socket.acks(await world.socket.take("subscribe"), epoch="e1", offset=10, replay=1)
+        for offset in (10, 11):
+            world.socket.says(message("a", offset))
+        await settle()
+        positions = [subscription.position]
+        for _ in range(3):
+            await anext(subscription)
+            positions.append(subscription.position)
+        self.assertEqual(positions, [None, Position("e1", 9), Position("e1", 10), Position("e1", 11)])
+
+    @scenario
     async def test_messages_alone(self, world):
         ear = await begun(world)
         ear.task.cancel()

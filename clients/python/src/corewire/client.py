@@ -483,6 +483,7 @@ class Client:
 
 
 _LOG = logging.getLogger("corewire")
+_LOG.addHandler(logging.NullHandler())  # silent unless the application wants to hear it
 
 #: Errors after which the server itself closes, if they answer the first `connect`.
 _ENDS_CONNECT = {"token_required", "token_invalid", "token_expired", "forbidden"}

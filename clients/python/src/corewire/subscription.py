@@ -62,8 +62,8 @@ class Subscription:
         self._link = link
         self._wants_presence = presence
         self._token = token
-        #: The last publication that was put into the queue.
-        self._position = recover
+        #: The last publication that was put into the queue, and the last that was taken out.
+        self._position = self._read_position = recover
         self._max_queued = max_queued
         self._state = State.SUBSCRIBING
         self._has_begun = False
@@ -90,8 +90,8 @@ class Subscription:
 
     @property
     def position(self) -> Position | None:
-        """The last publication that the application has got or that waits for it; kept, it is a good `recover`."""
-        return self._position
+        """The last publication that the application has read; kept, it makes a good `recover` for later."""
+        return self._read_position
 
     async def ready(self) -> None:
         """Returns when it has begun for the first time; raises `CorewireError` if it is refused."""
@@ -110,7 +110,12 @@ class Subscription:
                 raise self._end
             self._reader = asyncio.get_running_loop().create_future()
             await self._reader
-        return self._queue.popleft()
+        event = self._queue.popleft()
+        if isinstance(event, Subscribed) and event.position is not None:
+            self._read_position = Position(event.position.epoch, event.position.offset - event.replay)
+        elif isinstance(event, Message) and self._read_position is not None:
+            self._read_position = Position(self._read_position.epoch, event.offset)
+        return event
 
     async def messages(self) -> AsyncIterator[Message]:
         """Messages alone, for those who do not mind gaps."""
