@@ -115,7 +115,7 @@ def install_js():
 
 def js_tests():
     # Before version 22, Node has its WebSocket only behind this flag; later versions know it still.
-    flags = ["--experimental-websocket", "--test", "--test-reporter=tap"]
+    flags = ["--experimental-websocket", "--test", "--test-concurrency=4", "--test-reporter=tap"]
     return counted(r"^# pass (\d+)", command("node", *flags, "tests/", folder=JS)), 0
 
 

@@ -1,90 +1,11 @@
-// The client against the real server, named by COREWIRE, through a proxy that cuts connections.
+// The client against the real server, through a proxy that cuts connections.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import { once } from "node:events";
-import net from "node:net";
-import { after, test } from "node:test";
-import { createInterface } from "node:readline";
+import { test } from "node:test";
 
-import { Client } from "../src/index.js";
 import { listen } from "./fakes.js";
-
-const options = { skip: process.env.COREWIRE ? false : "COREWIRE names no server", timeout: 30_000 };
-const QUICK = { firstPauseMs: 20, maxPauseMs: 200 };
-const clients = [];
-const servers = [];
-
-after(async () => {
-  for (const client of clients) client.close();
-  for (const server of servers) await server.kill();
-});
-
-class Server {
-  static async start(...given) {
-    const server = new Server();
-    server.given = given;
-    servers.push(server);
-    await server.run("127.0.0.1:0");
-    return server;
-  }
-
-  async run(address) {
-    const words = ["serve", "--demo", "--admin", "off", "--cores", "0", "--listen", address, ...this.given];
-    this.process = spawn(process.env.COREWIRE, words, { stdio: ["ignore", "pipe", "ignore"] });
-    const [line] = await once(createInterface(this.process.stdout), "line");
-    this.address = line.match(/^listening on ws:\/\/([^/]+)/)[1];
-    this.url = `ws://${this.address}/ws`;
-  }
-
-  async kill() {
-    if (this.process.exitCode !== null || this.process.signalCode !== null) return;
-    const gone = once(this.process, "exit");
-    this.process.kill("SIGKILL");
-    await gone;
-  }
-
-  restart() {
-    return this.run(this.address);
-  }
-}
-
-/** Passes bytes on until it cuts. */
-async function proxy(server) {
-  const pairs = new Set();
-  const listener = net.createServer((near) => {
-    const [host, port] = server.address.split(":");
-    const far = net.connect(Number(port), host);
-    const pair = [near, far];
-    pairs.add(pair);
-    for (const [from, to] of [pair, [far, near]]) {
-      from.on("data", (bytes) => to.write(bytes));
-      from.on("error", () => {});
-      from.on("close", () => to.destroy());
-    }
-    near.on("close", () => pairs.delete(pair));
-  });
-  await once(listener.listen(0, "127.0.0.1"), "listening");
-  listener.unref();
-  const cut = () => [...pairs].flat().forEach((socket) => socket.destroy());
-  return { url: `ws://127.0.0.1:${listener.address().port}/ws`, cut };
-}
-
-function connect(url, given = {}) {
-  const client = new Client(url, { ...QUICK, ...given });
-  clients.push(client);
-  return client;
-}
-
-async function until(what, isSo) {
-  for (const giveUpAt = Date.now() + 20_000; !isSo(); ) {
-    if (Date.now() > giveUpAt) throw new Error(`in vain: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-}
-
-const of = (heard, name) => heard.filter(([told]) => told === name).map(([, event]) => event);
-const numbers = (count, from = 1) => Array.from({ length: count }, (_, index) => index + from);
+import { connect, numbers, of, options, proxy, Server, until } from "./server.js";
 
 test("what is published is heard, with its place and key", options, async () => {
   const server = await Server.start();
