@@ -112,6 +112,7 @@ class Ear:
         topic = self.server.topics[self.topic]
         assert self.at == Position(topic.epoch, topic.published), f"{self.at}, {vars(topic)}"
         assert self.gaps == self.failures
+        assert self.gaps <= self.server.unrecovered[self.topic], f"{self.gaps} gaps, without need"
 
 
 class Topic:
@@ -126,6 +127,8 @@ class Server:
         self.chance, self.world = chance, world
         self.is_refusing = False
         self.epochs = 0
+        #: How often it was asked for more than it has.
+        self.unrecovered = dict.fromkeys(TOPICS, 0)
         self.topics = {}
         self.socket = None
         self.subscribed = set()
@@ -200,6 +203,8 @@ class Server:
     def subscribe(self, message, topic):
         recover = message.get("recover")
         is_whole = bool(recover) and recover["epoch"] == topic.epoch and recover["offset"] >= topic.forgotten
+        if recover and not is_whole:
+            self.unrecovered[message["topic"]] += 1
         first = topic.published if recover is None else recover["offset"] if is_whole else topic.forgotten
         recovered = {} if recover is None else {"recovered": is_whole}
         self.ack(message, epoch=topic.epoch, offset=topic.published, replay=topic.published - first, **recovered)
