@@ -276,12 +276,14 @@ export class Client extends Emitter {
    * @param {number} [retryMs]
    */
   #ended(code, reason, retryMs) {
+    const wasGood = this.#state === "connected";
     this.#leave();
     switch (afterClose(code)) {
       case "final":
         return this.#end({ code, reason });
       case "new-token":
-        this.#refused = this.#token;
+        // A token that was good may still be: the back end can ask for a newer one before the old one expires.
+        this.#refused = wasGood ? null : this.#token;
         if (typeof this.#options.token !== "function") return this.#end({ code, reason });
         return this.#wait(code, reason, retryMs);
       case "retry-later":

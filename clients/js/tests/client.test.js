@@ -281,6 +281,19 @@ test("a refused token is not shown again", async () => {
   assert.equal(FakeSocket.all.length, 3);
 });
 
+test("a token that was good is shown once more when the server wants a newer one", async () => {
+  const { client } = start({ token: () => "T" });
+  await settle();
+  FakeSocket.last.accepts();
+  FakeSocket.last.ends(4002, "token expired");
+  await pass(1000);
+  FakeSocket.last.opens();
+  assert.equal(FakeSocket.last.take("connect").token, "T");
+  FakeSocket.last.ends(4002, "token expired");
+  await pass(2000);
+  assert.equal(client.state, "closed");
+});
+
 test("a token is renewed before it expires, on the same connection", async () => {
   let count = 0;
   const { told } = start({ token: async () => `T${++count}` });

@@ -246,6 +246,19 @@ class Tokens(unittest.TestCase):
 
         run(test())
 
+    def test_a_token_that_was_good_is_shown_once_more_when_the_server_wants_a_newer_one(self):
+        async def test():
+            async with World(token=token) as world:
+                await world.socket.accepts()
+                world.socket.ends(4002, "token expired")
+                await world.next_socket()
+                self.assertEqual((await world.socket.take("connect"))["token"], "T")
+                world.socket.ends(4002, "token expired")
+                await asyncio.sleep(5)
+                self.assertIs(world.client.state, State.CLOSED)
+
+        run(test())
+
     def test_a_fixed_token_that_is_refused_is_the_end(self):
         async def test(code):
             async with World(token="T") as world:

@@ -92,6 +92,8 @@ class Client:
         self._subscriptions: dict[str, Subscription] = {}
         self._waiting_count = 0
         self._attempt = 0
+        #: In the attempt that has ended last, or goes on.
+        self._was_connected = False
         self._last_token: str | None = None
         #: The token that was refused last, or none.
         self._refused: list[str | None] = []
@@ -217,6 +219,7 @@ class Client:
     async def _live(self) -> Ended:
         """One attempt, and all that comes of it."""
         self._state = State.CONNECTING
+        self._was_connected = False
         try:
             token = await self._find_token()
             self._last_token = token
@@ -287,7 +290,8 @@ class Client:
             case AfterClose.NEW_TOKEN:
                 if not callable(self._token):
                     return None
-                self._refused = [self._last_token]
+                # A token that was good may still be: the back end can ask for a newer one before the old one expires.
+                self._refused = [] if self._was_connected else [self._last_token]
             case AfterClose.RETRY_LATER:
                 self._attempt = max(self._attempt, LATER_ATTEMPT)
                 is_later = True
@@ -301,6 +305,7 @@ class Client:
 
     def _ready(self, connection: Connection, ack: dict[str, Any]) -> None:
         self._connection = connection
+        self._was_connected = True
         self._user = ack.get("user")
         self._refused = []
         self._state = State.CONNECTED
