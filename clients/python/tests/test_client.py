@@ -66,6 +66,7 @@ EVENTS = {
     "close 4006": (closes(4006), ends(WAITING, WAITING)),
     "no JSON": (says("{"), ends(WAITING, WAITING)),
     "JSON that is no object": (says("17"), ends(WAITING, WAITING)),
+    "a message without its data": (says({"type": "message", "topic": "a"}), ends(WAITING, WAITING)),
     "a message of a later version": (says({"type": "news", "topic": "a"}), BEFORE),
     "a message for nobody": (says({"type": "message", "topic": "a", "offset": 1, "data": 1}), BEFORE),
     "an ack for nobody": (says({"type": "ack", "id": 4711}), BEFORE),
@@ -119,6 +120,17 @@ class Connecting(unittest.TestCase):
     def test_urls_that_cannot_work_are_refused_at_once(self):
         with self.assertRaisesRegex(ValueError, "ws:// or wss://"):
             Client("http://server/ws")
+
+    def test_what_cannot_work_at_all_ends_readers_and_is_raised(self):
+        async def test():
+            client = Client("ws://server:port/ws")
+            client.reconnect()
+            with self.assertRaisesRegex(CorewireError, "^closed: .*port"):
+                await anext(client.subscribe("a"))
+            with self.assertRaisesRegex(Exception, "port"):
+                await client.close()
+
+        asyncio.run(test())
 
     def test_a_server_that_is_not_there_is_asked_with_growing_pauses(self):
         async def test():

@@ -201,6 +201,10 @@ class Client:
                 self._state = State.WAITING
                 self._tell(Disconnected(ended.code, ended.reason, wait))
                 await self._wait(wait)
+        except Exception as error:
+            # A URL that is none, an option that is none: trying again would not help. `close` raises it.
+            last = Disconnected(ABNORMAL, repr(error), None)
+            raise
         finally:
             self._state = State.CLOSED
             self._is_settled.set()

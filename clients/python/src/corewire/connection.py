@@ -144,10 +144,13 @@ class Connection:
         except ValueError:
             message = None
         if not isinstance(message, dict):
-            raise Ended(ABNORMAL, "the server said something that is no message")
+            raise Ended(ABNORMAL, NO_MESSAGE)
         answered = self._requests.pop(message.get("id", 0), None)
         if answered is None:
-            self._heard(message)
+            try:
+                self._heard(message)
+            except (KeyError, TypeError) as error:
+                raise Ended(ABNORMAL, NO_MESSAGE) from error
         elif message.get("type") == "error":
             answered(error_of(message), {})
         else:
@@ -160,6 +163,7 @@ def error_of(message: dict[str, Any]) -> CorewireError:
     return CorewireError(message["code"], message["message"], None if retry_ms is None else retry_ms / 1000)
 
 
+NO_MESSAGE = "the server said something that is no message"
 ID_MAX = 2**32 - 1
 #: What `websockets` gives up with when no pong comes.
 KEEPALIVE_FAILED = 1011
