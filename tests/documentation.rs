@@ -10,6 +10,8 @@ const GUIDES: &[&str] = &[
     "docs/CONFIGURATION.md",
     "docs/OPERATIONS.md",
     "docs/WIRE.md",
+    "clients/js/README.md",
+    "clients/python/README.md",
 ];
 const PROTOCOL: &str = "docs/PROTOCOL.md";
 

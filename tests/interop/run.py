@@ -10,11 +10,9 @@ that a client does not report fails too. The last line is `N passed, N failed`. 
 import argparse
 import contextlib
 import functools
-import hashlib
 import http.server
 import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -23,6 +21,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "support"))
+from install import Missing, install_node_modules, install_programs, install_venv  # noqa: E402
 from server import REPOSITORY, Server, ServerError, binary, die_with_parent, exit_on_sigterm  # noqa: E402
 
 CACHE = REPOSITORY / "target/interop"
@@ -49,10 +48,6 @@ SERVERS = {
 EVERY = {"text", "binary", "pipelined", "close", "too-big", "origin-allowed", "origin-refused", "tls"}
 DEFLATE = {"deflate", "deflate-refused"}
 PROBES = {"deflate-not-offered", "fragments", "ping"}
-
-
-class Missing(Exception):
-    """A tool that a client needs and that could not be installed."""
 
 
 class Client:
@@ -120,57 +115,19 @@ def install(clients):
 @functools.cache
 def install_python():
     """The environment of the Python clients, and of the certificate that every client meets."""
-    pinned = HERE / "requirements.txt"
-
-    def build():
-        shutil.rmtree(CACHE / "venv", ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", CACHE / "venv"], check=True)
-        pip = [VENV_PYTHON, "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
-        subprocess.run([*pip, "--requirement", pinned], check=True)
-
-    when_changed(CACHE / "venv/built-from", [pinned], build)
+    install_venv(CACHE / "venv", HERE / "requirements.txt")
     subprocess.run([VENV_PYTHON, HERE.parent / "support/make_cert.py", CACHE / "tls"], check=True)
 
 
 @functools.cache
 def install_node():
-    if not shutil.which("npm"):
-        raise Missing("npm is not on this machine")
-    sources = [HERE / "node/package.json", HERE / "node/package-lock.json"]
-
-    def build():
-        (CACHE / "node").mkdir(exist_ok=True)
-        for source in sources:
-            shutil.copy(source, CACHE / "node")
-        subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=CACHE / "node", check=True)
-
-    when_changed(CACHE / "node/built-from", sources, build)
+    install_node_modules(CACHE / "node", HERE / "node")
 
 
 def install_program(programs, packages):
     """A step that has Debian's packages installed unless all the programs are there."""
 
-    def step():
-        if all(map(shutil.which, programs)):
-            return
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for command in (["apt-get", "-q", "update"], ["apt-get", "-q", "-y", "install", *packages]):
-            with open(CACHE / "apt.log", "ab") as log:
-                subprocess.run(command, check=True, stdout=log, stderr=log, env=environment)
-        for program in programs:
-            if not shutil.which(program):
-                raise Missing(f"{program} is not in {' or '.join(packages)}")
-
-    return step
-
-
-def when_changed(stamp, sources, build):
-    """Builds unless the stamp says that it was built from these sources."""
-    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
-    if not stamp.exists() or stamp.read_text() != digest:
-        print(f"installing {stamp.parent.relative_to(REPOSITORY)}", file=sys.stderr)
-        build()
-        stamp.write_text(digest)
+    return functools.partial(install_programs, programs, packages, CACHE / "apt.log")
 
 
 CLIENTS = {
