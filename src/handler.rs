@@ -31,6 +31,8 @@
 //!   A queue is bounded; [`Handler::overflow`] says what becomes of a peer that does not read.
 //! - **Calls do not nest.** Sending to a connection or closing it calls no other method before this one has returned.
 //! - **Cores share nothing.** What another core's handler must know goes there by [`Core::cast`].
+//! - **A stream is a connection too.** [`Handler::stream`] answers a plain request with Server-Sent Events; then it is
+//!   like a WebSocket that only listens.
 //! - **Topics span all cores.** [`Conn::subscribe`] and [`Core::publish`]: who hears what, in one order for everybody.
 //!
 //! ```
@@ -85,7 +87,7 @@ pub trait Handler: 'static {
     /// Called on any path but `/healthz` and `/readyz`, which the server answers itself.
     fn upgrade(&mut self, conn: &mut Conn<'_>, request: &Request<'_>) -> Upgrade<Self::Session>;
 
-    /// The answer to a request that [`Handler::upgrade`] deferred is there ([`Deferred::answer`]).
+    /// The answer to a request that [`Handler::upgrade`] or [`Handler::stream`] deferred is there ([`Deferred::answer`]).
     fn upgrade_deferred(
         &mut self,
         conn: &mut Conn<'_>,
@@ -96,7 +98,7 @@ pub trait Handler: 'static {
         Upgrade::Refuse(Response::text(500, "This server deferred an answer that it does not understand.\n"))
     }
 
-    /// The WebSocket is open: the first moment at which something can be sent to it.
+    /// The WebSocket or stream is open: the first moment at which something can be sent to it.
     fn open(&mut self, conn: &mut Conn<'_>, session: &mut Self::Session) {
         let _ = (conn, session);
     }
@@ -119,13 +121,28 @@ pub trait Handler: 'static {
         let _ = (conn, session);
     }
 
-    /// The WebSocket is over. Told once for each that was open, also for one that a panic ended; not when the whole
+    /// The WebSocket or stream is over. Told once for each that was open, also for one that a panic ended; not when the whole
     /// server is stopped at once.
     fn close(&mut self, core: &mut Core<'_>, id: ConnId, session: Self::Session, closed: &Closed) {
         let _ = (core, id, session, closed);
     }
 
-    /// A request that asks for no WebSocket. Its connection ends with the response. By default the answer is 426.
+    /// A GET request that asks for no WebSocket: `Some` if the answer is a stream of Server-Sent Events, or a refusal of
+    /// one. By default it is not, and [`Handler::request`] answers.
+    ///
+    /// What a stream is sent goes out as it is, so it must be whole events; those of text and those of bytes are the
+    /// same. All else is as with a WebSocket, but that no message ever comes. Pings are comments; the close has neither
+    /// code nor words for the peer, and [`Core::broadcast`] is for WebSockets only.
+    ///
+    /// `Content-Type`, `Cache-Control` and what lets pages of other origins read the answer is written by the server.
+    /// Whether the origin is admitted it looks up after this call. A `HEAD` is answered by the head, and never opens.
+    fn stream(&mut self, conn: &mut Conn<'_>, request: &Request<'_>) -> Option<Upgrade<Self::Session>> {
+        let _ = (conn, request);
+        None
+    }
+
+    /// A request that asks for no WebSocket and gets no stream. Its connection ends with the response. By default the
+    /// answer is 426.
     fn request(&mut self, core: &mut Core<'_>, request: &Request<'_>) -> Response {
         let _ = (core, request);
         Refusal::NotAnUpgrade.response()
@@ -142,6 +159,13 @@ pub trait Handler: 'static {
     fn encode(&mut self, wire: Wire, delivery: &Delivery<'_>) -> Option<(MessageKind, Bytes)> {
         let _ = wire;
         Some(delivery.bare())
+    }
+
+    /// Appends what goes before a publication in this stream alone, such as its id; by default nothing. Asked once for
+    /// each publication and stream of this wire, whatever becomes of it. A WebSocket is never asked about: all of a wire
+    /// get the same frame.
+    fn preface(&mut self, wire: Wire, to: ConnId, delivery: &Delivery<'_>, out: &mut Vec<u8>) {
+        let _ = (wire, to, delivery, out);
     }
 
     /// A subscription has begun. The publications in `begun` are sent right after this.
@@ -189,7 +213,7 @@ pub enum Overflow {
     DropMessage,
 }
 
-/// The answer to a request for a WebSocket.
+/// The answer to a request for a WebSocket or a stream.
 pub enum Upgrade<S> {
     /// Open it.
     Accept(Accept<S>),
@@ -199,7 +223,7 @@ pub enum Upgrade<S> {
     Defer,
 }
 
-/// How to open a WebSocket.
+/// How to open a WebSocket or a stream.
 pub struct Accept<S> {
     pub(crate) session: S,
     pub(crate) wire: Wire,
@@ -220,14 +244,14 @@ impl<S> Accept<S> {
         self
     }
 
-    /// Speak this subprotocol, one of those that the peer offered (RFC 6455 §4.2.2).
+    /// Speak this subprotocol, one of those that the peer offered (RFC 6455 §4.2.2). A stream has none.
     #[must_use]
     pub fn subprotocol(mut self, name: impl Into<String>) -> Self {
         self.subprotocol = Some(name.into());
         self
     }
 
-    /// One more header in the 101 response.
+    /// One more header in the response.
     #[must_use]
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
@@ -412,7 +436,7 @@ impl<'a> Conn<'a> {
         self.core.handle(self.id)
     }
 
-    /// In [`Handler::upgrade`]: a way to answer later, from any thread. Return [`Upgrade::Defer`] then.
+    /// In [`Handler::upgrade`] or [`Handler::stream`]: a way to answer later, from any thread. Return [`Upgrade::Defer`] then.
     pub fn defer(&self) -> Deferred {
         Deferred { handle: Some(self.handle()) }
     }
@@ -439,7 +463,7 @@ impl Core<'_> {
         self.reach.unix_time()
     }
 
-    /// Open WebSockets on this core.
+    /// Open WebSockets and streams on this core.
     pub fn connection_count(&self) -> usize {
         self.reach.connection_count()
     }

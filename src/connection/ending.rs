@@ -3,7 +3,7 @@
 use super::events::{Abandoned, Cause, Closed, Event};
 use super::websocket::{self, Due, WebSocket};
 use super::workspace::Workspace;
-use super::{Connection, Stage, Tick, opening};
+use super::{Connection, Stage, Tick, opening, streaming};
 use crate::http::Response;
 use crate::protocol::close::{self, CloseCode};
 use crate::protocol::{Opcode, Payload, Violation};
@@ -53,6 +53,11 @@ impl Connection {
                 websocket::Phase::Open => without_words(CloseCode::ABNORMAL, Cause::Transport),
                 websocket::Phase::AwaitingClose { code } => without_words(code, Cause::Local),
             })),
+            Stage::Streaming(stream) => Some(Event::Closed(match stream.phase {
+                // There is no other way to take leave of a stream.
+                streaming::Phase::Open => without_words(CloseCode::NO_STATUS, Cause::Peer),
+                streaming::Phase::Closing { code } => without_words(code, Cause::Local),
+            })),
             Stage::Ending(_) => None,
         }
     }
@@ -62,12 +67,14 @@ impl Connection {
         match &self.stage {
             Stage::Opening(opening) => opening.give_up_at,
             Stage::Open(websocket) => websocket.deadline(&workspace.spans),
+            Stage::Streaming(stream) => stream.deadline(),
             Stage::Ending(ending) => ending.give_up_at,
         }
     }
 
     /// Time has passed. Harmless when nothing is due.
     pub fn handle_timeout(&mut self, workspace: &mut Workspace, now: Tick) -> Option<Event<'static>> {
+        let is_behind = self.queued_bytes() > 0;
         match &mut self.stage {
             Stage::Opening(opening) if now >= opening.give_up_at => {
                 self.time_out_opening(workspace, now);
@@ -82,6 +89,17 @@ impl Connection {
                 let due = websocket.due(&workspace.spans, now);
                 self.handle_due(due, workspace, now)
             }
+            Stage::Streaming(stream) => match stream.due(&workspace.spans, is_behind, now) {
+                streaming::Due::Nothing => None,
+                streaming::Due::Heartbeat => {
+                    self.queue_heartbeat(workspace);
+                    None
+                }
+                streaming::Due::End(code, cause) => {
+                    self.end(workspace, now);
+                    Some(Event::Closed(without_words(code, cause)))
+                }
+            },
         }
     }
 
@@ -174,7 +192,9 @@ impl Connection {
         let give_up_at = match &self.stage {
             // The time since our Close counts: one span in all.
             Stage::Open(WebSocket { phase: websocket::Phase::AwaitingClose { .. }, end_at, .. }) => *end_at,
-            Stage::Opening(_) | Stage::Open(_) | Stage::Ending(_) => now.plus(workspace.spans.close),
+            Stage::Opening(_) | Stage::Open(_) | Stage::Streaming(_) | Stage::Ending(_) => {
+                now.plus(workspace.spans.close)
+            }
         };
         // The end of input may have come already, behind what waited.
         let fin_heard = self.extra.as_ref().is_some_and(|extra| extra.eof_waits);

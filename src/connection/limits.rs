@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::tick::Span;
+use super::random::Random;
+use super::tick::{Span, Tick};
 
 /// What one peer may use, and how long it may take.
 ///
@@ -26,9 +27,10 @@ pub struct Limits {
     /// From accept to the finished opening handshake, TLS included. Status 408, or 503 if the application deferred its
     /// answer and gave none. Default 10 s.
     pub handshake_timeout: Duration,
-    /// Silence after which a peer is given up, pongs count as a sign of life. Default 120 s; zero means never.
+    /// Silence after which a peer is given up, pongs count as a sign of life. The peer of a stream is silent when it
+    /// takes nothing of what waits for it. Default 120 s; zero means never.
     pub idle_timeout: Duration,
-    /// Silence after which a ping is sent. Default 30 s; zero means never.
+    /// Silence after which a ping is sent; streams get a comment as often. Default 30 s; zero means never.
     pub ping_interval: Duration,
     /// From our Close to the end of the connection. Default 5 s.
     pub close_timeout: Duration,
@@ -68,6 +70,17 @@ impl Default for Limits {
             lifetime_max: None,
             deflate: DeflateMode::Shared,
         }
+    }
+}
+
+impl Limits {
+    /// When a connection that opens now has lived long enough: up to a tenth early, so that those that came together do
+    /// not leave together.
+    pub(super) fn end_of_life(&self, random: &mut Random, now: Tick) -> Tick {
+        self.lifetime_max.map_or(Tick::NEVER, |lifetime| {
+            let jitter_ms = random.below(lifetime.as_millis() as u64 / 10 + 1);
+            now.after(lifetime - Duration::from_millis(jitter_ms))
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! One WebSocket peer as a state machine: bytes and time in, events and bytes out.
+//! One peer of a WebSocket or a stream as a state machine: bytes and time in, events and bytes out.
 //!
 //! Knows no socket, no clock and no other connection. A driver owns the socket and the clock and calls:
 //!
@@ -10,6 +10,7 @@
 //!
 //! ```text
 //! accepted ─► Opening ──accept──► Open ──Close, violation, silence──► Ending ─► over
+//!                ├──────stream──► Streaming ──close, FIN, deafness───────┤
 //!                └──────────────refuse, plain HTTP───────────────────────┘
 //! ```
 
@@ -26,6 +27,7 @@ mod receiving;
 #[cfg(feature = "tls")]
 mod secure;
 mod sending;
+mod streaming;
 mod tick;
 mod transmitting;
 mod websocket;
@@ -57,6 +59,7 @@ use receiving::Received;
 pub use secure::Opened;
 #[cfg(feature = "tls")]
 use secure::Secure;
+use streaming::EventStream;
 use websocket::WebSocket;
 
 /// One peer, from accept to the end.
@@ -76,6 +79,8 @@ enum Stage {
     Opening(Opening),
     /// A WebSocket.
     Open(WebSocket),
+    /// A response that goes on.
+    Streaming(EventStream),
     /// Nothing more is accepted from either side: the queue is written, then FIN, then input is dropped until the
     /// peer's FIN, so that a reset never destroys what is still on its way (RFC 6455 §7.1.1).
     Ending(Ending),
@@ -131,7 +136,7 @@ impl Connection {
                 }
             },
             Stage::Open(_) => self.poll_frames(input, workspace, now),
-            Stage::Ending(_) => {
+            Stage::Streaming(_) | Stage::Ending(_) => {
                 input.take_all();
                 None
             }
@@ -277,7 +282,11 @@ impl Connection {
 
     /// Whether messages flow: not before the handshake, not after either Close.
     pub fn is_open(&self) -> bool {
-        matches!(&self.stage, Stage::Open(websocket) if websocket.phase == websocket::Phase::Open)
+        match &self.stage {
+            Stage::Open(websocket) => websocket.phase == websocket::Phase::Open,
+            Stage::Streaming(stream) => stream.phase == streaming::Phase::Open,
+            Stage::Opening(_) | Stage::Ending(_) => false,
+        }
     }
 
     /// Whether nothing is left but to write the queue and part.

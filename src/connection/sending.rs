@@ -32,6 +32,23 @@ impl Body<'_> {
     }
 }
 
+/// How messages go out.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Framing {
+    /// In frames (RFC 6455 §5.2).
+    Frames(Terms),
+    /// As they are, in a stream.
+    Nothing,
+}
+
+/// Queues a message of a stream.
+pub(super) fn as_it_is(body: Body<'_>, outbox: &mut Outbox) {
+    match body {
+        Body::Borrowed(bytes) => outbox.push_copy(bytes),
+        Body::Shared(bytes) => outbox.push_shared(bytes),
+    }
+}
+
 /// Queues a data message.
 pub(super) fn message(
     slot: &mut Option<Box<Extra>>,
@@ -143,6 +160,11 @@ impl Broadcast {
     #[expect(clippy::len_without_is_empty, reason = "an empty message is a message like any other")]
     pub fn len(&self) -> usize {
         self.payload.len()
+    }
+
+    /// What streams get.
+    pub(super) fn payload(&self) -> Bytes {
+        self.payload.clone()
     }
 
     /// Queues this message to one peer.

@@ -76,8 +76,10 @@ impl Connection {
 
     /// The socket took queued bytes after it had been full: the peer reads, so it lives.
     pub fn handle_progress(&mut self, now: Tick) {
-        if let Stage::Open(websocket) = &mut self.stage {
-            websocket.heard(now);
+        match &mut self.stage {
+            Stage::Open(websocket) => websocket.heard(now),
+            Stage::Streaming(stream) => stream.taken(now),
+            Stage::Opening(_) | Stage::Ending(_) => {}
         }
     }
 
@@ -87,7 +89,7 @@ impl Connection {
             return NextStep::Write;
         }
         match &self.stage {
-            Stage::Opening(_) | Stage::Open(_) => NextStep::Wait,
+            Stage::Opening(_) | Stage::Open(_) | Stage::Streaming(_) => NextStep::Wait,
             Stage::Ending(Ending { fin_sent: false, .. }) => NextStep::Fin,
             Stage::Ending(Ending { fin_heard: false, .. }) => NextStep::Wait,
             Stage::Ending(_) => NextStep::Close,
@@ -103,14 +105,17 @@ impl Connection {
 
     /// Whether the socket should be read: not while the application pauses, nor while too much waits to be sent. After
     /// our Close what is read is dropped, so it is read whatever waits: a peer that writes before it reads gets there.
+    /// So it is with a stream, whose peer's leave would not be noticed otherwise.
     pub fn wants_input(&self, workspace: &Workspace) -> bool {
-        self.stage_reads() && (!self.is_open() || self.queued_bytes() <= workspace.limits.queued_bytes_pause)
+        let drops_input = self.is_stream() || !self.is_open();
+        self.stage_reads() && (drops_input || self.queued_bytes() <= workspace.limits.queued_bytes_pause)
     }
 
     pub(super) fn stage_reads(&self) -> bool {
         match &self.stage {
             Stage::Opening(opening) => opening.phase == opening::Phase::Reading,
             Stage::Open(websocket) => websocket.reads(),
+            Stage::Streaming(_) => true,
             Stage::Ending(ending) => !ending.fin_heard,
         }
     }

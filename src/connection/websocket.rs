@@ -55,11 +55,6 @@ pub(super) enum Due {
 
 impl WebSocket {
     pub(super) fn new(role: Role, deflate: Option<Agreement>, limits: &Limits, random: &mut Random, now: Tick) -> Self {
-        // Up to a tenth early, so that connections that came together do not leave together.
-        let end_at = limits.lifetime_max.map_or(Tick::NEVER, |lifetime| {
-            let jitter_ms = random.below(lifetime.as_millis() as u64 / 10 + 1);
-            now.after(lifetime - std::time::Duration::from_millis(jitter_ms))
-        });
         Self {
             terms: Terms { role, deflate },
             phase: Phase::Open,
@@ -67,7 +62,7 @@ impl WebSocket {
             held: false,
             ping_sent: false,
             last_heard: now,
-            end_at,
+            end_at: limits.end_of_life(random, now),
         }
     }
 

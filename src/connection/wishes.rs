@@ -1,10 +1,12 @@
 //! What the application wants of a connection: to answer, to send, to wait, to close.
 
+use bytes::Bytes;
+
 use super::events::SendError;
-use super::sending::{self, Body, Broadcast};
+use super::sending::{self, Body, Broadcast, Framing};
 use super::websocket::{self, Reading, WebSocket};
 use super::workspace::Workspace;
-use super::{Connection, Stage, Tick, opening, receiving};
+use super::{Connection, Stage, Tick, opening, streaming};
 use crate::http::Response;
 use crate::protocol::close::{self, CloseCode};
 use crate::protocol::deflate::Agreement;
@@ -47,15 +49,18 @@ impl Connection {
         }
     }
 
-    /// Queues a message.
+    /// Queues a message. To a stream it goes as it is, whatever its kind.
     ///
     /// # Errors
     ///
-    /// If the WebSocket is not open, or its queue has no room; then nothing is queued.
+    /// If the connection is not open, or its queue has no room; then nothing is queued.
     pub fn send(&mut self, kind: MessageKind, body: Body<'_>, workspace: &mut Workspace) -> Result<(), SendError> {
-        let terms = self.sendable(body.bytes().len(), workspace)?;
+        let framing = self.sendable(body.bytes().len(), workspace)?;
         let mut outbox = self.outbox.take().unwrap_or_else(|| workspace.take_outbox());
-        sending::message(&mut self.extra, terms, kind, body, &mut outbox, workspace);
+        match framing {
+            Framing::Frames(terms) => sending::message(&mut self.extra, terms, kind, body, &mut outbox, workspace),
+            Framing::Nothing => sending::as_it_is(body, &mut outbox),
+        }
         self.outbox = Some(outbox);
         Ok(())
     }
@@ -66,34 +71,67 @@ impl Connection {
     ///
     /// As [`Connection::send`].
     pub fn send_broadcast(&mut self, broadcast: &mut Broadcast, workspace: &mut Workspace) -> Result<(), SendError> {
-        let terms = self.sendable(broadcast.len(), workspace)?;
+        let framing = self.sendable(broadcast.len(), workspace)?;
         let mut outbox = self.outbox.take().unwrap_or_else(|| workspace.take_outbox());
-        broadcast.queue(&mut self.extra, terms, &mut outbox, workspace);
+        match framing {
+            Framing::Frames(terms) => broadcast.queue(&mut self.extra, terms, &mut outbox, workspace),
+            Framing::Nothing => outbox.push_shared(broadcast.payload()),
+        }
         self.outbox = Some(outbox);
         Ok(())
     }
 
-    /// Queues a ping with up to 125 bytes; more are cut off (RFC 6455 §5.5).
+    /// Queues a message that many streams get, behind something of this one's own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connection::send`]; all of it is queued or nothing. A WebSocket is no open stream.
+    pub fn send_prefaced(
+        &mut self,
+        preface: &[u8],
+        payload: Bytes,
+        workspace: &mut Workspace,
+    ) -> Result<(), SendError> {
+        match self.sendable(preface.len() + payload.len(), workspace)? {
+            Framing::Frames(_) => Err(SendError::NotOpen),
+            Framing::Nothing => {
+                let outbox = self.outbox_mut(workspace);
+                outbox.push_copy(preface);
+                outbox.push_shared(payload);
+                Ok(())
+            }
+        }
+    }
+
+    /// Queues a ping with up to 125 bytes; more are cut off (RFC 6455 §5.5). To a stream it is a comment without them.
     ///
     /// # Errors
     ///
     /// As [`Connection::send`].
     pub fn ping(&mut self, payload: &[u8], workspace: &mut Workspace) -> Result<(), SendError> {
-        self.sendable(payload.len(), workspace)?;
-        self.queue_control(Opcode::Ping, &payload[..payload.len().min(CONTROL_LEN_MAX)], workspace);
+        match self.sendable(payload.len(), workspace)? {
+            Framing::Frames(_) => {
+                self.queue_control(Opcode::Ping, &payload[..payload.len().min(CONTROL_LEN_MAX)], workspace);
+            }
+            Framing::Nothing => self.queue_heartbeat(workspace),
+        }
         Ok(())
     }
 
     /// Begins the closing handshake (RFC 6455 §7.1.2). Does nothing if it has begun already.
     ///
-    /// A code that must not be sent ([`CloseCode::may_be_sent`]) goes out as 1000, and a reason is cut to 123 bytes.
+    /// A code that must not be sent ([`CloseCode::may_be_sent`]) goes out as 1000, and a reason is cut to 123 bytes. A
+    /// stream just ends: it has no words for it.
     pub fn close(&mut self, code: CloseCode, reason: &str, workspace: &mut Workspace, now: Tick) {
         let code = if code.may_be_sent() { code } else { CloseCode::NORMAL };
         let give_up_at = now.plus(workspace.spans.close);
-        let Stage::Open(websocket) = &mut self.stage else { return };
-        if websocket.phase == websocket::Phase::Open {
-            websocket.begin_close(code, give_up_at);
-            self.queue_close(code, reason, workspace);
+        match &mut self.stage {
+            Stage::Open(websocket) if websocket.phase == websocket::Phase::Open => {
+                websocket.begin_close(code, give_up_at);
+                self.queue_close(code, reason, workspace);
+            }
+            Stage::Streaming(stream) => stream.begin_close(code, now),
+            Stage::Opening(_) | Stage::Open(_) | Stage::Ending(_) => {}
         }
     }
 
@@ -102,6 +140,7 @@ impl Connection {
         match &mut self.stage {
             Stage::Opening(opening) => opening.give_up_at = opening.give_up_at.min(at),
             Stage::Open(websocket) => websocket.retire_by(at),
+            Stage::Streaming(stream) => stream.retire_by(at),
             Stage::Ending(_) => {}
         }
     }
@@ -137,17 +176,18 @@ impl Connection {
         }
     }
 
-    pub(super) fn sendable(&self, len: usize, workspace: &Workspace) -> Result<receiving::Terms, SendError> {
-        let Stage::Open(websocket) = &self.stage else {
-            return Err(SendError::NotOpen);
+    pub(super) fn sendable(&self, len: usize, workspace: &Workspace) -> Result<Framing, SendError> {
+        let framing = match &self.stage {
+            Stage::Open(websocket) if websocket.phase == websocket::Phase::Open => Framing::Frames(websocket.terms),
+            Stage::Streaming(stream) if stream.phase == streaming::Phase::Open => Framing::Nothing,
+            Stage::Opening(_) | Stage::Open(_) | Stage::Streaming(_) | Stage::Ending(_) => {
+                return Err(SendError::NotOpen);
+            }
         };
-        if websocket.phase != websocket::Phase::Open {
-            return Err(SendError::NotOpen);
-        }
         if self.queued_bytes().saturating_add(len) > workspace.limits.queued_bytes_max {
             return Err(SendError::QueueFull);
         }
-        Ok(websocket.terms)
+        Ok(framing)
     }
 
     pub(super) fn queue_close(&mut self, code: CloseCode, reason: &str, workspace: &mut Workspace) {
@@ -159,7 +199,7 @@ impl Connection {
     pub(super) fn queue_control(&mut self, opcode: Opcode, payload: &[u8], workspace: &mut Workspace) {
         let role = match &self.stage {
             Stage::Open(websocket) => websocket.terms.role,
-            Stage::Opening(_) | Stage::Ending(_) => return,
+            Stage::Opening(_) | Stage::Streaming(_) | Stage::Ending(_) => return,
         };
         let mut outbox = self.outbox.take().unwrap_or_else(|| workspace.take_outbox());
         sending::frame_out(role, opcode, false, payload, &mut outbox, workspace);

@@ -1,4 +1,4 @@
-//! Plain replies: a status, a few header fields, a short body, and then the connection ends.
+//! Plain replies: a status, a few header fields, a body, and then the connection ends.
 
 use std::borrow::Cow;
 
@@ -12,6 +12,8 @@ pub struct Response {
     headers: Vec<(Cow<'static, str>, Cow<'static, str>)>,
     body: Cow<'static, [u8]>,
     body_withheld: bool,
+    /// The body goes on for as long as the connection does.
+    is_endless: bool,
 }
 
 /// A header field that cannot be written without changing what the response says.
@@ -31,7 +33,7 @@ pub enum InvalidHeader {
 impl Response {
     /// A response without header fields or body.
     pub fn empty(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Cow::Borrowed(&[]), body_withheld: false }
+        Self { status, headers: Vec::new(), body: Cow::Borrowed(&[]), body_withheld: false, is_endless: false }
     }
 
     /// A response with a body of the given media type.
@@ -70,6 +72,14 @@ impl Response {
         self
     }
 
+    /// The same response with a body of which this is the beginning, and whose end is that of the connection
+    /// (RFC 9112 §6.3). That needs no chunks, which proxies may gather before they pass them on (HTML Living Standard,
+    /// §9.2.7), and HTTP/1.0 has none.
+    pub fn endless(mut self) -> Self {
+        self.is_endless = true;
+        self
+    }
+
     /// The status code.
     pub fn status(&self) -> u16 {
         self.status
@@ -81,7 +91,7 @@ impl Response {
         for (name, value) in &self.headers {
             write_header(name, value, out);
         }
-        if has_content(self.status) {
+        if has_content(self.status) && !self.is_endless {
             write_header("Content-Length", &self.body.len().to_string(), out);
         }
         out.extend_from_slice(b"Connection: close\r\n\r\n");
@@ -191,6 +201,10 @@ mod tests {
             (
                 Response::empty(503).header("Retry-After", "1").unwrap(),
                 "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            ),
+            (
+                Response::with_body(200, "text/event-stream", &b":\n"[..]).endless(),
+                "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n:\n",
             ),
             (Response::empty(299), "HTTP/1.1 299 \r\nContent-Length: 0\r\nConnection: close\r\n\r\n"),
         ];

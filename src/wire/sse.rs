@@ -4,6 +4,7 @@
 //! [`write_id`] once per client and [`data`] once per publication.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 
 use thiserror::Error;
 
@@ -39,6 +40,16 @@ impl Positions {
             }
         }
         if positions.len() > TOPICS_MAX { Err(BadEventId::TooManyTopics) } else { Ok(Self(positions)) }
+    }
+
+    /// Of a client with one topic.
+    pub fn one(topic: &str, position: Position) -> Self {
+        Self(BTreeMap::from([(hash(topic), position)]))
+    }
+
+    /// Whether they say nothing.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Where the client stands in `topic`; `None` if the id does not say.
@@ -91,9 +102,12 @@ pub enum BadEventId {
     TooManyTopics,
 }
 
-/// The `id` line of a client's next event.
+/// The `id` line of a client's next event. None for one that has no positions: an empty one would make it forget.
 pub fn write_id(out: &mut Vec<u8>, positions: &Positions) {
-    out.extend_from_slice(format!("id: {positions}\n").as_bytes());
+    if !positions.is_empty() {
+        // A vector takes everything.
+        let _ = writeln!(out, "id: {positions}");
+    }
 }
 
 /// The rest of an event: its data and the empty line that ends it. The same for every client.
@@ -119,8 +133,6 @@ pub fn opening(retry: std::time::Duration) -> Vec<u8> {
     format!("retry: {}\n\n", retry.as_millis()).into_bytes()
 }
 
-/// A comment: says to all on the way that the stream is alive.
-pub const HEARTBEAT: &[u8] = b":\n\n";
 /// Most topics of one client.
 pub const TOPICS_MAX: usize = 32;
 /// Longest id: a hash, a dash, an epoch, a dash, an offset and a comma for each topic.
@@ -209,7 +221,7 @@ mod tests {
             positions.set("chat:a", at(0xabc, offset));
             write_id(&mut stream, &positions);
             stream.extend(data(text));
-            stream.extend(HEARTBEAT);
+            stream.extend(b":\n\n");
         }
         positions.set("chat:b", at(7, 0));
         write_id(&mut stream, &positions);

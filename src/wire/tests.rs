@@ -85,12 +85,15 @@ fn the_guide_has_every_error_and_close_code() {
 fn the_guide_shows_a_real_stream() {
     let mut stream = sse::opening(std::time::Duration::from_secs(3));
     let mut positions = sse::Positions::default();
+    positions.set("chat:room1", Position { epoch: Epoch(0x00f1_e2d3_c4b5_a697), offset: 41 });
+    sse::write_id(&mut stream, &positions);
+    stream.push(b'\n');
     for (offset, text) in [(42, "hello"), (43, "two\nlines")] {
         positions.set("chat:room1", Position { epoch: Epoch(0x00f1_e2d3_c4b5_a697), offset });
         sse::write_id(&mut stream, &positions);
         stream.extend(sse::data(text));
         if offset == 42 {
-            stream.extend(sse::HEARTBEAT);
+            stream.extend(b":\n\n");
         }
     }
     let stream = String::from_utf8(stream).unwrap();

@@ -340,6 +340,22 @@ impl Client {
         reply
     }
 
+    /// The next line, without its line feed; `None` if the stream ends before it does.
+    #[track_caller]
+    pub fn line(&mut self) -> Option<String> {
+        loop {
+            let here = &self.unread[self.consumed..];
+            if let Some(len) = here.iter().position(|&byte| byte == b'\n') {
+                let line = String::from_utf8(self.take(len)).expect("a line of text");
+                self.consumed += 1;
+                return Some(line);
+            }
+            if !self.fill().expect("a line, or an end without a reset") {
+                return None;
+            }
+        }
+    }
+
     /// The next frame; `None` at the end of the stream.
     pub fn try_frame(&mut self) -> io::Result<Option<Frame>> {
         let Some(head) = self.exactly(2)? else { return Ok(None) };

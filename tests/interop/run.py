@@ -43,6 +43,7 @@ SERVERS = {
     "pinging": ["echo", "--origin", "*", "--ping-interval", "200ms", "--idle-timeout", "1s"],
     "tls": ["echo", "--origin", "*", "--tls-cert", "{tls}/cert.pem", "--tls-key", "{tls}/key.pem"],
     "broadcast": ["broadcast", "--origin", "*"],
+    "topics": ["serve", "--demo", "--origin", "{allowed}", "--max-lifetime", "1500ms", "--admin", "off"],
 }
 
 EVERY = {"text", "binary", "pipelined", "close", "too-big", "origin-allowed", "origin-refused", "tls"}
@@ -157,7 +158,9 @@ CLIENTS = {
     "chromium": Client(
         [sys.executable, HERE / "clients/chromium_client.py"],
         [install_python, install_program(["chromium", "chromedriver"], ["chromium", "chromium-driver"])],
-        EVERY | DEFLATE | {"server-ping", "close-reason", "close-without-code", "reconnect"},
+        EVERY
+        | DEFLATE
+        | {"server-ping", "close-reason", "close-without-code", "reconnect", "event-source", "event-source-refused"},
     ),
 }
 

@@ -1,7 +1,7 @@
 //! `corewire serve`: topics for clients in any language, and a page to try it. `docs/WIRE.md` is what it speaks.
 //!
-//! Knows no shards and no sockets. Who may connect is in [`admission`], who may do what in [`access`]; what clients say in
-//! [`url`], [`raw`] and [`v1`].
+//! Knows no shards and no sockets. Who may connect is in [`admission`], who may do what in [`access`]; what clients say,
+//! and hear, in [`url`], [`raw`], [`sse`] and [`v1`].
 
 mod access;
 mod admission;
@@ -9,6 +9,7 @@ mod budget;
 mod expiry;
 mod raw;
 mod seats;
+mod sse;
 mod url;
 mod v1;
 
@@ -32,7 +33,7 @@ pub use admission::Admission;
 use expiry::Expiries;
 pub use seats::Seats;
 
-/// Topics over raw WebSockets and `corewire.v1`.
+/// Topics over raw WebSockets, `corewire.v1` and Server-Sent Events.
 #[derive(Debug)]
 pub struct Serve {
     /// The page at `/`.
@@ -44,6 +45,7 @@ pub struct Serve {
     unconnected: v1::Unconnected,
     /// Subscriptions of `corewire.v1` that want to be told of joins and leaves.
     listeners: HashSet<(ConnId, Topic)>,
+    streams: sse::Streams,
 }
 
 /// What is remembered of a connection.
@@ -54,6 +56,8 @@ pub struct Session(Speaks);
 enum Speaks {
     /// Nothing: it gets bare data. Of most there is nothing to remember.
     Raw(Option<Box<raw::Client>>),
+    /// Nothing: it gets Server-Sent Events. Of most there is nothing to remember once all that it asked for has begun.
+    Sse(Option<Box<sse::Client>>),
     /// `corewire.v1`.
     V1(Box<v1::Client>),
     /// Nothing more: its address has too many connections. It is closed as soon as it is open, so that it can be told.
@@ -68,6 +72,7 @@ impl Session {
     pub fn user(&self) -> Option<&str> {
         let user = match &self.0 {
             Speaks::Raw(client) => client.as_deref().and_then(raw::Client::user),
+            Speaks::Sse(client) => client.as_deref().and_then(sse::Client::user),
             Speaks::V1(client) => client.user(),
             Speaks::Surplus => None,
         };
@@ -96,6 +101,7 @@ impl Serve {
             asked: HashMap::new(),
             unconnected: v1::Unconnected::default(),
             listeners: HashSet::new(),
+            streams: sse::Streams::default(),
         }
     }
 
@@ -129,11 +135,35 @@ impl Handler for Serve {
         }
     }
 
+    fn stream(&mut self, conn: &mut Conn<'_>, request: &Request<'_>) -> Option<Upgrade<Session>> {
+        if request.path() != "/sse" {
+            return None;
+        }
+        let Ok(seat) = self.admission.seat_at(request.client()) else {
+            return Some(Upgrade::Refuse(url::too_many("Your address has")));
+        };
+        Some(match self.admission.admit(conn, request.head().query_params()) {
+            Ok(admitted) => {
+                let client = Box::new(sse::Client::new(admitted, seat, request));
+                let wire = client.wire();
+                Upgrade::Accept(Accept::new(Session(Speaks::Sse(Some(client)))).wire(wire))
+            }
+            Err(response) => Upgrade::Refuse(response),
+        })
+    }
+
     fn open(&mut self, conn: &mut Conn<'_>, session: &mut Session) {
         match &mut session.0 {
             Speaks::Raw(client) => {
                 if let Some(client) = client {
                     client.open(conn);
+                    self.expiries.add(conn.id(), None, client.valid_until());
+                }
+                client.take_if(|client| client.is_forgettable());
+            }
+            Speaks::Sse(client) => {
+                if let Some(client) = client {
+                    self.streams.open(conn, client);
                     self.expiries.add(conn.id(), None, client.valid_until());
                 }
                 client.take_if(|client| client.is_forgettable());
@@ -149,6 +179,7 @@ impl Handler for Serve {
         };
         match &mut session.0 {
             Speaks::Raw(client) => raw::publish(conn, client, self.admission.message_rate, text),
+            Speaks::Sse(_) => {}
             Speaks::V1(client) => self.hear(conn, client, text),
             Speaks::Surplus => {}
         }
@@ -157,25 +188,45 @@ impl Handler for Serve {
     fn encode(&mut self, wire: Wire, delivery: &Delivery<'_>) -> Option<(MessageKind, Bytes)> {
         match wire {
             V1 => v1::encode(delivery),
+            sse::ONE | sse::SEVERAL => sse::encode(wire, delivery),
             _ => Some(raw::encode(delivery)),
         }
     }
 
+    fn preface(&mut self, wire: Wire, to: ConnId, delivery: &Delivery<'_>, out: &mut Vec<u8>) {
+        if wire == sse::SEVERAL {
+            self.streams.preface(to, delivery, out);
+        }
+    }
+
     fn subscribed(&mut self, conn: &mut Conn<'_>, session: &mut Session, subject: &Subject, begun: &Begun<'_>) {
-        if let Speaks::V1(client) = &mut session.0 {
-            client.subscribed(conn, subject, begun);
+        match &mut session.0 {
+            Speaks::Raw(_) => {}
+            Speaks::Sse(slot) => {
+                if let Some(client) = slot {
+                    self.streams.subscribed(conn, client, subject, begun);
+                }
+                slot.take_if(|client| client.is_forgettable());
+            }
+            Speaks::V1(client) => client.subscribed(conn, subject, begun),
+            Speaks::Surplus => {}
         }
     }
 
     fn not_subscribed(&mut self, conn: &mut Conn<'_>, session: &mut Session, topic: &Topic, refused: Refused) {
         match &mut session.0 {
-            Speaks::Raw(_) => conn.close(CloseCode::TRY_AGAIN_LATER, "the topic cannot be subscribed to now"),
+            Speaks::Raw(_) | Speaks::Sse(_) => {
+                conn.close(CloseCode::TRY_AGAIN_LATER, "the topic cannot be subscribed to now")
+            }
             Speaks::V1(client) => client.not_subscribed(conn, topic, refused),
             Speaks::Surplus => {}
         }
     }
 
     fn topic_news(&mut self, core: &mut Core<'_>, topic: &Topic, news: TopicNews<'_>, to: &[ConnId]) {
+        if let TopicNews::Gap(position) = news {
+            self.streams.tell_gap(core, topic, v1::to_wire(position), to);
+        }
         self.tell_news(core, topic, news, to);
     }
 
@@ -190,6 +241,11 @@ impl Handler for Serve {
             Speaks::Raw(client) => {
                 let valid_until = client.and_then(|client| client.valid_until());
                 self.expiries.remove(id, None, valid_until);
+            }
+            Speaks::Sse(client) => {
+                let valid_until = client.and_then(|client| client.valid_until());
+                self.expiries.remove(id, None, valid_until);
+                self.streams.remove(id);
             }
             Speaks::V1(client) => self.forget(id, &client),
             Speaks::Surplus => {}
@@ -238,7 +294,8 @@ impl Handler for Serve {
 const PAGE: &str = include_str!("demo.html");
 
 const NOT_FOUND: &str = "There is nothing here. The page to try this server is at /, its health at /healthz and \
-                         /readyz, and WebSocket clients connect to /ws?topic=NAME.\n";
+                         /readyz, WebSocket clients connect to /ws?topic=NAME, and Server-Sent Events come from \
+                         /sse?topic=NAME.\n";
 
 const NOT_HERE: &str = "WebSocket clients connect to /ws: /ws?topic=NAME for bare data, or with the subprotocol \
                         corewire.v1.\n";

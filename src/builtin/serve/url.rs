@@ -97,7 +97,7 @@ fn subjects(params: QueryParams<'_>) -> Result<Box<[Subject]>, Response> {
 }
 
 fn bad(what: &str) -> Response {
-    Response::text(400, format!("Not subscribed: {what}. Connect to /ws?topic=NAME&topic=NAME.\n"))
+    Response::text(400, format!("Not subscribed: {what}. Ask for them as in ?topic=NAME&topic=NAME.\n"))
 }
 
 /// A user, or an address, has as many connections as he may.

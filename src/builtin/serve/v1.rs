@@ -525,10 +525,12 @@ fn info(info: &Bytes) -> Option<Cow<'_, str>> {
     std::str::from_utf8(info).ok().filter(|info| !info.is_empty()).map(Cow::from)
 }
 
-fn to_wire(position: topics::Position) -> wire::Position {
+/// As clients know it.
+pub(super) fn to_wire(position: topics::Position) -> wire::Position {
     wire::Position { epoch: wire::Epoch(position.epoch.number()), offset: position.offset }
 }
 
-fn from_wire(position: wire::Position) -> topics::Position {
+/// What a client means.
+pub(super) fn from_wire(position: wire::Position) -> topics::Position {
     topics::Position { epoch: topics::Epoch::new(position.epoch.0), offset: position.offset }
 }

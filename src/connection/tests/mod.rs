@@ -12,6 +12,7 @@ mod pauses;
 #[cfg(feature = "tls")]
 mod secure;
 mod states;
+mod streaming;
 mod violations;
 
 use std::io::IoSlice;
@@ -29,6 +30,8 @@ struct End {
     role: Role,
     now: Tick,
     heard: Vec<String>,
+    /// What it says is no frames.
+    streams: bool,
 }
 
 impl End {
@@ -36,7 +39,7 @@ impl End {
     fn open(role: Role, limits: Limits, deflate: Option<Agreement>) -> Self {
         let mut workspace = Workspace::new(limits, SEED);
         let connection = Connection::established(role, deflate, &mut workspace, START);
-        Self { connection, workspace, role, now: START, heard: Vec::new() }
+        Self { connection, workspace, role, now: START, heard: Vec::new(), streams: false }
     }
 
     fn server() -> Self {
@@ -47,7 +50,22 @@ impl End {
     fn accepted(limits: Limits) -> Self {
         let workspace = Workspace::new(limits, SEED);
         let connection = Connection::accepted(&workspace, START);
-        Self { connection, workspace, role: Role::Server, now: START, heard: Vec::new() }
+        Self { connection, workspace, role: Role::Server, now: START, heard: Vec::new(), streams: false }
+    }
+
+    /// A stream whose beginning is written.
+    fn streaming(limits: Limits) -> Self {
+        let mut end = Self::accepted(limits);
+        end.read(streaming::HEAD);
+        end.stream();
+        end.output();
+        end.told();
+        end
+    }
+
+    fn stream(&mut self) {
+        self.connection.stream(|out| out.extend_from_slice(streaming::ANSWER), &mut self.workspace, self.now);
+        self.streams = true;
     }
 
     /// One read, as a driver handles it.
@@ -126,6 +144,9 @@ impl End {
     /// What is queued, as the peer would read it.
     fn said(&mut self) -> String {
         let wire = self.output();
+        if self.streams {
+            return if wire.is_empty() { String::new() } else { quoted(&wire) };
+        }
         wire_in_words(&wire, opposite(self.role))
     }
 

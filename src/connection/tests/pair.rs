@@ -389,7 +389,7 @@ fn frame_len(sender: Role, payload_len: usize) -> usize {
 fn connection_role(connection: &Connection) -> Role {
     match &connection.stage {
         Stage::Open(websocket) => websocket.terms.role,
-        Stage::Opening(_) | Stage::Ending(_) => panic!("only an open one sends"),
+        Stage::Opening(_) | Stage::Streaming(_) | Stage::Ending(_) => panic!("only an open WebSocket sends"),
     }
 }
 

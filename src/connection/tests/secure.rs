@@ -32,7 +32,7 @@ impl Pair {
         let (server, client) = sessions();
         let mut workspace = Workspace::new(Limits::default(), SEED);
         let connection = Connection::accepted_secure(server, &mut workspace, START);
-        let server = End { connection, workspace, role: Role::Server, now: START, heard: Vec::new() };
+        let server = End { connection, workspace, role: Role::Server, now: START, heard: Vec::new(), streams: false };
         let mut client_end = End::open(Role::Client, Limits::default(), None);
         let extra = extra::ensure(&mut client_end.connection.extra, &mut client_end.workspace);
         extra.secure = Some(Box::new(Secure::new(client)));

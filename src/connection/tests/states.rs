@@ -103,6 +103,12 @@ const STAGES: &[(&str, Make)] = &[
         end.close(4000, "bye");
         settled(end)
     }),
+    ("streaming", || End::streaming(Limits::default())),
+    ("streaming, closed", || {
+        let mut end = End::streaming(Limits::default());
+        end.close(4000, "bye");
+        settled(end)
+    }),
     ("ending, Close not written yet", || {
         let mut end = End::server();
         end.read(&frame(Role::Client, 0x88, b"\x03\xe8"));
@@ -165,6 +171,13 @@ const CALLS: &[(&str, Act)] = &[
         }
         String::new()
     }),
+    ("stream, if opening", |end| {
+        if end.connection.is_opening() {
+            end.stream();
+            end.read(b"");
+        }
+        String::new()
+    }),
     ("respond", |end| {
         end.connection.respond(&Response::text(404, "no"), &mut end.workspace, end.now);
         String::new()
@@ -178,6 +191,7 @@ const CALLS: &[(&str, Act)] = &[
         let mut broadcast = Broadcast::new(MessageKind::Text, "all".into());
         in_short(end.connection.send_broadcast(&mut broadcast, &mut end.workspace))
     }),
+    ("send_prefaced", |end| in_short(end.connection.send_prefaced(b"id: 1 ", "all".into(), &mut end.workspace))),
     ("ping", |end| in_short(end.connection.ping(b"p", &mut end.workspace))),
     ("close", |end| {
         end.close(4001, "now");
@@ -249,6 +263,10 @@ fn state(end: &End) -> String {
             let asked = if websocket.ping_sent { ", pinged" } else { "" };
             format!("{phase}{reading}{held}{asked}")
         }
+        Stage::Streaming(stream) => match stream.phase {
+            crate::connection::streaming::Phase::Open => "streaming".to_owned(),
+            crate::connection::streaming::Phase::Closing { code } => format!("streaming, closed with {code}"),
+        },
         Stage::Ending(Ending { fin_sent: true, fin_heard: true, .. }) => "over".to_owned(),
         Stage::Ending(Ending { fin_sent, fin_heard, .. }) => {
             let sent = if *fin_sent { ", FIN sent" } else { "" };

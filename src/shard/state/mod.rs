@@ -5,6 +5,7 @@
 //! of them in one thread.
 
 mod calm;
+mod cors;
 mod memory;
 mod opening;
 mod reach;

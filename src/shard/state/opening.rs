@@ -1,11 +1,11 @@
-//! What becomes of a request head: a WebSocket, a plain response, or a question that waits (RFC 6455 §4.2.2).
+//! What becomes of a request head: a WebSocket, a stream, a plain response, or a question that waits (RFC 6455 §4.2.2).
 
 use std::any::Any;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::State;
 use super::reach::LOCAL;
+use super::{State, cors};
 use crate::handler::{Accept, Conn, Core, Handler, Peer, Request, Upgrade};
 use crate::http::{self, HeadLimits, HeadScratch, Parsed, RequestHead, Response};
 use crate::ids::ConnId;
@@ -25,21 +25,25 @@ impl<H: Handler> State<H> {
         }
         let Some(bytes) = self.core.deferred.remove(&index) else { return };
         self.with_head(&bytes, |state, head| {
-            let Ok(upgrade) = handshake::check_upgrade(head) else { return };
+            let upgrade = handshake::check_upgrade(head).ok();
             if state.core.draining {
                 return state.refuse_draining(index);
             }
             let decision = match answer {
-                Some(answer) => state.ask(index, head, Some(&upgrade), |handler, conn, request| {
-                    handler.upgrade_deferred(conn, request, answer)
-                }),
+                Some(answer) => state
+                    .ask(index, head, upgrade.as_ref(), |handler, conn, request| {
+                        handler.upgrade_deferred(conn, request, answer)
+                    })
+                    .unwrap_or_else(failed),
                 None => Upgrade::Refuse(Response::text(503, "The application gave no answer.\n")),
             };
-            match decision {
-                Upgrade::Defer => state.refuse(index, &Response::text(500, "An answer cannot be deferred twice.\n")),
-                decision @ (Upgrade::Accept(_) | Upgrade::Refuse(_)) => {
-                    state.carry_out(index, decision, &upgrade, &Payload::Borrowed(&[]));
-                }
+            let decision = match decision {
+                Upgrade::Defer => Upgrade::Refuse(Response::text(500, "An answer cannot be deferred twice.\n")),
+                Upgrade::Accept(_) | Upgrade::Refuse(_) => decision,
+            };
+            match upgrade {
+                Some(upgrade) => state.carry_out(index, decision, &upgrade, &Payload::Borrowed(&[])),
+                None => state.carry_out_stream(index, decision, head, &Payload::Borrowed(&[])),
             }
         });
         self.core.touch(index);
@@ -64,8 +68,11 @@ impl<H: Handler> State<H> {
             Ok(upgrade) => upgrade,
             Err(Refusal::NotAnUpgrade) => {
                 self.core.metrics.http_requests.add(1);
-                let response = self.ask_plain(index, head);
-                return self.respond(index, &response);
+                return self.answer_plain(index, head, bytes);
+            }
+            Err(Refusal::MethodNotGet) if cors::is_preflight(head) => {
+                self.core.metrics.http_requests.add(1);
+                return self.respond(index, &cors::preflight(&self.core.origin, head));
             }
             Err(refusal) => {
                 self.core.metrics.refused_handshake.add(1);
@@ -80,7 +87,24 @@ impl<H: Handler> State<H> {
             return self.respond(index, &Response::text(403, ORIGIN_REFUSED));
         }
         let decision = self.ask(index, head, Some(&upgrade), |handler, conn, request| handler.upgrade(conn, request));
-        self.carry_out(index, decision, &upgrade, bytes);
+        self.carry_out(index, decision.unwrap_or_else(failed), &upgrade, bytes);
+    }
+
+    /// No WebSocket is asked for.
+    fn answer_plain(&mut self, index: u32, head: &RequestHead<'_>, bytes: &Payload<'_>) {
+        let decision = self.ask(index, head, None, |handler, conn, request| handler.stream(conn, request));
+        let Some(decision) = decision.unwrap_or_else(|| Some(failed())) else {
+            let response = self.ask_plain(index, head);
+            return self.respond(index, &response);
+        };
+        if self.core.draining {
+            return self.refuse_draining(index);
+        }
+        if !cors::admits(&self.core.origin, head) {
+            self.core.metrics.refused_origin.add(1);
+            return self.respond(index, &Response::text(403, ORIGIN_REFUSED));
+        }
+        self.carry_out_stream(index, decision, head, bytes);
     }
 
     /// Health for load balancers, whatever the application answers elsewhere.
@@ -103,12 +127,28 @@ impl<H: Handler> State<H> {
         match decision {
             Upgrade::Accept(accept) => self.accept(index, accept, upgrade),
             Upgrade::Refuse(response) => self.refuse(index, &response),
-            Upgrade::Defer => {
-                self.core.deferred.insert(index, bytes.bytes().into());
-                if let Some(record) = self.core.slab.get_mut(index) {
-                    record.connection.defer();
-                }
-            }
+            Upgrade::Defer => self.defer(index, bytes),
+        }
+    }
+
+    fn carry_out_stream(
+        &mut self,
+        index: u32,
+        decision: Upgrade<H::Session>,
+        head: &RequestHead<'_>,
+        bytes: &Payload<'_>,
+    ) {
+        match decision {
+            Upgrade::Accept(accept) => self.accept_stream(index, accept, head),
+            Upgrade::Refuse(response) => self.refuse(index, &cors::readable(response, head)),
+            Upgrade::Defer => self.defer(index, bytes),
+        }
+    }
+
+    fn defer(&mut self, index: u32, bytes: &Payload<'_>) {
+        self.core.deferred.insert(index, bytes.bytes().into());
+        if let Some(record) = self.core.slab.get_mut(index) {
+            record.connection.defer();
         }
     }
 
@@ -131,6 +171,24 @@ impl<H: Handler> State<H> {
             &mut self.core.workspace,
             now,
         );
+        self.begin(index, session);
+    }
+
+    fn accept_stream(&mut self, index: u32, accept: Accept<H::Session>, head: &RequestHead<'_>) {
+        let Accept { session, wire, subprotocol: _, headers } = accept;
+        let response = cors::readable(stream_head(headers), head);
+        if head.method() == "HEAD" {
+            return self.respond(index, &response);
+        }
+        let now = self.core.now;
+        let Some(record) = self.core.slab.get_mut(index) else { return };
+        record.wire = wire;
+        record.connection.stream(|out| response.write_to(out), &mut self.core.workspace, now);
+        self.begin(index, session);
+    }
+
+    /// From now on it has a session.
+    fn begin(&mut self, index: u32, session: H::Session) {
         self.core.peers.remove(&index);
         self.core.note_given_up();
         self.core.metrics.connections_handshaking.sub(1);
@@ -161,25 +219,22 @@ impl<H: Handler> State<H> {
     fn ask_plain(&mut self, index: u32, head: &RequestHead<'_>) -> Response {
         let request = self.request(index, head, None);
         self.guard(|handler, core: &mut Core<'_>| handler.request(core, &request))
-            .unwrap_or_else(|| Response::text(500, "The application failed.\n"))
+            .unwrap_or_else(|| Response::text(500, FAILED))
     }
 
-    /// Asks the handler about an upgrade. A panic refuses it.
-    fn ask(
+    /// Asks the handler about a request. `None`: it panicked.
+    fn ask<T>(
         &mut self,
         index: u32,
         head: &RequestHead<'_>,
         upgrade: Option<&UpgradeRequest<'_>>,
-        question: impl FnOnce(&mut H, &mut Conn<'_>, &Request<'_>) -> Upgrade<H::Session>,
-    ) -> Upgrade<H::Session> {
+        question: impl FnOnce(&mut H, &mut Conn<'_>, &Request<'_>) -> T,
+    ) -> Option<T> {
         let request = self.request(index, head, upgrade);
         let id = self.core.id(index);
         let (handler, core) = (&mut self.handler, &mut self.core);
         let asked = catch_unwind(AssertUnwindSafe(|| question(handler, &mut Conn::new(core, id), &request)));
-        asked.unwrap_or_else(|_panic| {
-            self.handle_panic(None);
-            Upgrade::Refuse(Response::text(500, "The application failed.\n"))
-        })
+        asked.map_err(|_panic| self.handle_panic(None)).ok()
     }
 
     fn request<'a>(
@@ -213,7 +268,22 @@ impl<H: Handler> State<H> {
     }
 }
 
-const ORIGIN_REFUSED: &str = "This page's origin may not open a WebSocket here. The server's option --origin lists \
+fn failed<S>() -> Upgrade<S> {
+    Upgrade::Refuse(Response::text(500, FAILED))
+}
+
+/// What a stream begins with. Nobody on the way is to keep it, or to gather some of it before passing it on.
+fn stream_head(headers: Vec<(String, String)>) -> Response {
+    let head = Response::with_body(200, "text/event-stream", &[][..]).endless();
+    let ours = [("Cache-Control", "no-store"), ("X-Accel-Buffering", "no")];
+    let ours = ours.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    // What could not be written without changing what the answer says is left out.
+    ours.into_iter().chain(headers).fold(head, |head, (name, value)| head.clone().header(name, value).unwrap_or(head))
+}
+
+const FAILED: &str = "The application failed.\n";
+
+const ORIGIN_REFUSED: &str = "This page's origin may not open a connection here. The server's option --origin lists \
                               those that may.\n";
 
 /// Heads of requests whose answer is deferred.

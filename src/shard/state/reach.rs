@@ -378,7 +378,7 @@ impl CoreState {
         let mut reached = 0;
         for index in 0..self.slab.end() {
             let Some(record) = self.slab.get_mut(index) else { continue };
-            if !record.connection.is_open() {
+            if record.connection.is_stream() || !record.connection.is_open() {
                 continue;
             }
             let result = record.connection.send_broadcast(&mut broadcast, &mut self.workspace);

@@ -1,6 +1,7 @@
 """Chromium without a window, driven through ChromeDriver (W3C WebDriver). Arguments are NAME=VALUE, see run.py.
 
-The checks run in page.js. `origin-refused` opens the same page from another origin. Standard library only.
+The checks run in page.js. `origin-refused` and `event-source-refused` open the same page from another
+origin. Standard library only.
 """
 
 import contextlib
@@ -27,6 +28,7 @@ CHECKS = [
     "too-big",
     "origin-allowed",
     "tls",
+    "event-source",
 ]
 BROWSER_ARGUMENTS = [
     "--headless",
@@ -101,7 +103,8 @@ def main():
             report(name, session.run("return check(arguments[0], arguments[1])", name, given))
         report("reconnect", reconnect(session))
         session.open(f"{GIVEN['foreign']}/page.html")
-        report("origin-refused", session.run("return check('origin-refused', arguments[0])", given))
+        for name in ["origin-refused", "event-source-refused"]:
+            report(name, session.run("return check(arguments[0], arguments[1])", name, given))
 
 
 def reconnect(session):

@@ -118,12 +118,54 @@ const CHECKS = {
     expectEqual(outcome, 'refused');
   },
 
+  // The server ends every connection within 1.5 s: the browser comes back by itself, and must miss nothing. The first
+  // time it has had no event yet, only an id.
+  'event-source': async (given) => {
+    const address = given.topics.replace(/^ws/, 'http').replace(/\/$/, '');
+    const publish = (topic, text) =>
+      connected(`${address.replace(/^http/, 'ws')}/ws?topic=${topic}`, (socket) => echoes(socket, text));
+    const source = new EventSource(`${address}/sse?topic=chat:a&topic=chat:b`);
+    const [got, gaps] = [[], []];
+    source.onmessage = (event) => got.push(event.data);
+    source.addEventListener('gap', (event) => gaps.push(event.data));
+    try {
+      await until(() => source.readyState === EventSource.OPEN);
+      await until(() => source.readyState === EventSource.CONNECTING);
+      await publish('chat:a', 'missed');
+      await publish('chat:b', 'two\nlines');
+      await until(() => got.length === 2);
+      await publish('chat:a', 'live or missed');
+      await until(() => got.length === 3);
+      expectEqual([got.sort(), gaps], [['live or missed', 'missed', 'two\nlines'], []]);
+    } finally {
+      source.close();
+    }
+    // Here a browser asks first.
+    const answer = await fetch(`${address}/sse?topic=chat:a`, { headers: { 'Last-Event-ID': 'nonsense' } });
+    const stream = await answer.text();
+    if (!stream.includes('\nevent: gap\ndata: chat:a\n\n')) throw new Error(`no gap in ${stream}`);
+  },
+
+  'event-source-refused': async (given) => {
+    const source = new EventSource(`${given.topics.replace(/^ws/, 'http').replace(/\/$/, '')}/sse?topic=chat:a`);
+    const state = await new Promise((resolve) => {
+      source.onopen = () => resolve('opened');
+      source.onerror = () => resolve(source.readyState === EventSource.CLOSED ? 'refused' : 'tries again');
+    });
+    source.close();
+    expectEqual(state, 'refused');
+  },
+
   tls: (given) => connected(given.tls, async (socket) => {
     for (const text of given.texts) await echoes(socket, text);
     for (const size of given.sizes) await echoes(socket, bytes(size));
     expectEqual((await closed(socket, 1000)).code, 1000);
   }),
 };
+
+async function until(condition) {
+  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 10));
+}
 
 /** `null` when the check passed, else why not. */
 async function check(name, given) {

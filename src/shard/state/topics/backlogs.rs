@@ -25,7 +25,14 @@ impl Encoded {
 
 impl CoreState {
     /// Queues a publication, or has it wait, or closes the connection, as its namespace wants.
-    pub(super) fn queue_publication(&mut self, index: u32, encoded: &mut Encoded, keep: Keep<'_>) -> Tally {
+    /// `preface` goes before it, to a stream.
+    pub(super) fn queue_publication(
+        &mut self,
+        index: u32,
+        encoded: &mut Encoded,
+        preface: &[u8],
+        keep: Keep<'_>,
+    ) -> Tally {
         let queue_max = self.queue_max();
         let Some(record) = self.slab.get_mut(index) else { return Tally::default() };
         if !record.connection.is_open() {
@@ -36,9 +43,13 @@ impl CoreState {
             Keep::Droppable | Keep::Latest(..) => record.connection.queued_bytes() >= queue_max,
         };
         if is_slow || self.has_backlogs && self.topics.backlogs.contains_key(&index) {
-            return self.wait(index, encoded, keep);
+            return self.wait(index, encoded, preface, keep);
         }
-        match (record.connection.send_broadcast(&mut encoded.frame, &mut self.workspace), keep) {
+        let sent = match preface {
+            [] => record.connection.send_broadcast(&mut encoded.frame, &mut self.workspace),
+            _ => record.connection.send_prefaced(preface, encoded.payload.clone(), &mut self.workspace),
+        };
+        match (sent, keep) {
             (Ok(()), _) => {
                 self.metrics.messages_out.add(1);
                 self.touch(index);
@@ -46,7 +57,7 @@ impl CoreState {
             }
             (Err(SendError::NotOpen), _) => Tally::default(),
             (Err(SendError::QueueFull), Keep::Firm) => self.overflow(index),
-            (Err(SendError::QueueFull), Keep::Droppable | Keep::Latest(..)) => self.wait(index, encoded, keep),
+            (Err(SendError::QueueFull), Keep::Droppable | Keep::Latest(..)) => self.wait(index, encoded, preface, keep),
         }
     }
 
@@ -74,12 +85,18 @@ impl CoreState {
         self.has_backlogs = !self.topics.backlogs.is_empty();
     }
 
-    fn wait(&mut self, index: u32, encoded: &Encoded, keep: Keep<'_>) -> Tally {
+    fn wait(&mut self, index: u32, encoded: &Encoded, preface: &[u8], keep: Keep<'_>) -> Tally {
         let bytes_max = self.workspace.limits().queued_bytes_max - self.queue_max();
         let backlog = self.topics.backlogs.entry(index).or_insert_with(|| Backlog::new(bytes_max));
         self.has_backlogs = true;
-        let waiting = Waiting { kind: encoded.kind, payload: encoded.payload.clone() };
-        let Ok(tally) = backlog.push(waiting, encoded.payload.len(), keep) else { return self.overflow(index) };
+        let payload = match preface {
+            [] => encoded.payload.clone(),
+            _ => [preface, &encoded.payload].concat().into(),
+        };
+        let len = payload.len();
+        let Ok(tally) = backlog.push(Waiting { kind: encoded.kind, payload }, len, keep) else {
+            return self.overflow(index);
+        };
         self.metrics.queue_drops.add(tally.dropped);
         self.metrics.publications_conflated.add(tally.conflated);
         self.touch(index);

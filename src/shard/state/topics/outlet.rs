@@ -14,28 +14,34 @@ use crate::topics::{
     Subject, SubscriberId, Tally, Ticket, ToHome, Topic,
 };
 
-/// How a publication is told to connections of one wire.
-pub(super) type Encode<'a> = dyn FnMut(Wire, &Delivery<'_>) -> Option<(MessageKind, Bytes)> + 'a;
+/// How a publication is told to connections: what handlers know.
+pub(super) trait Encode {
+    /// What connections of a wire get; `None` for nothing.
+    fn encode(&mut self, wire: Wire, delivery: &Delivery<'_>) -> Option<(MessageKind, Bytes)>;
+
+    /// Appends what goes before it in one stream.
+    fn preface(&mut self, wire: Wire, to: ConnId, delivery: &Delivery<'_>, out: &mut Vec<u8>);
+}
 
 /// What [`Local`] reaches while it is called.
 pub(super) struct Surroundings<'a> {
     pub(super) core: &'a mut CoreState,
-    pub(super) encode: &'a mut Encode<'a>,
+    pub(super) encode: &'a mut dyn Encode,
 }
 
 impl CoreState {
     /// Calls the core's subscriptions for something that delivers nothing.
     pub(super) fn with_local<T>(&mut self, call: impl FnOnce(&mut Local, &mut Surroundings<'_>) -> T) -> T {
-        self.with_local_and(&mut |_, _| None, call)
+        self.with_local_and(&mut Nothing, call)
     }
 
     pub(super) fn with_local_and<T>(
         &mut self,
-        encode: &mut Encode<'_>,
+        encode: &mut dyn Encode,
         call: impl FnOnce(&mut Local, &mut Surroundings<'_>) -> T,
     ) -> T {
         let mut local = self.topics.local.take().expect("it is away only while it is called");
-        let outcome = call(&mut local, &mut Surroundings { core: self, encode: &mut |wire, of| encode(wire, of) });
+        let outcome = call(&mut local, &mut Surroundings { core: self, encode });
         self.topics.local = Some(local);
         outcome
     }
@@ -43,6 +49,17 @@ impl CoreState {
     fn ids(&self, subscribers: &[SubscriberId]) -> Vec<ConnId> {
         subscribers.iter().map(|subscriber| self.id(subscriber.0)).collect()
     }
+}
+
+/// For calls that deliver nothing.
+struct Nothing;
+
+impl Encode for Nothing {
+    fn encode(&mut self, _: Wire, _: &Delivery<'_>) -> Option<(MessageKind, Bytes)> {
+        None
+    }
+
+    fn preface(&mut self, _: Wire, _: ConnId, _: &Delivery<'_>, _: &mut Vec<u8>) {}
 }
 
 impl Surroundings<'_> {
@@ -70,16 +87,21 @@ impl Outlet for Surroundings<'_> {
         // There are few wires, mostly one.
         let mut encodings: Vec<(Wire, Option<Encoded>)> = Vec::new();
         let mut tally = Tally::default();
+        let mut preface = Vec::new();
         for subscriber in to {
-            let Some(wire) = self.core.slab.get(subscriber.0).map(|record| record.wire) else { continue };
+            let Some(record) = self.core.slab.get(subscriber.0) else { continue };
+            let (wire, is_stream) = (record.wire, record.connection.is_stream());
             let place = encodings.iter().position(|(known, _)| *known == wire).unwrap_or_else(|| {
-                let encoded = (self.encode)(wire, &delivery).map(|(kind, payload)| Encoded::new(kind, payload));
+                let encoded = self.encode.encode(wire, &delivery).map(|(kind, payload)| Encoded::new(kind, payload));
                 encodings.push((wire, encoded));
                 encodings.len() - 1
             });
-            if let Some(encoded) = &mut encodings[place].1 {
-                tally.add(self.core.queue_publication(subscriber.0, encoded, keep));
+            let Some(encoded) = &mut encodings[place].1 else { continue };
+            preface.clear();
+            if is_stream {
+                self.encode.preface(wire, self.core.id(subscriber.0), &delivery, &mut preface);
             }
+            tally.add(self.core.queue_publication(subscriber.0, encoded, &preface, keep));
         }
         tally
     }

@@ -2,12 +2,15 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use bytes::Bytes;
+
 use super::super::super::envelope::AboutTopics;
 use super::super::State;
-use super::outlet::Surroundings;
+use super::outlet::{Encode, Surroundings};
 use super::{News, Notice};
-use crate::handler::{Conn, Handler, TopicNews, Unanswered};
+use crate::handler::{Conn, Delivery, Handler, TopicNews, Unanswered, Wire};
 use crate::ids::ConnId;
+use crate::protocol::MessageKind;
 use crate::topics::{Begun, Local, Outbound, Outlet, Party, Subject, SubscriberId};
 
 impl<H: Handler> State<H> {
@@ -96,17 +99,10 @@ impl<H: Handler> State<H> {
 
     /// Calls the core's subscriptions; the handler encodes what they deliver.
     fn with_local<T>(&mut self, call: impl FnOnce(&mut Local, &mut Surroundings<'_>) -> T) -> T {
-        let (handler, mut panicked) = (&mut self.handler, false);
-        let outcome = self.core.with_local_and(
-            &mut |wire, delivery| {
-                let encoded = catch_unwind(AssertUnwindSafe(|| handler.encode(wire, delivery)));
-                panicked |= encoded.is_err();
-                encoded.unwrap_or_default()
-            },
-            call,
-        );
-        if panicked {
-            self.handle_panic(None);
+        let mut guarded = Guarded { handler: &mut self.handler, panics: Vec::new() };
+        let outcome = self.core.with_local_and(&mut guarded, call);
+        for about in guarded.panics {
+            self.handle_panic(about);
         }
         outcome
     }
@@ -114,6 +110,27 @@ impl<H: Handler> State<H> {
     fn with_session_of(&mut self, id: ConnId, call: impl FnOnce(&mut H, &mut Conn<'_>, &mut H::Session)) {
         if self.core.id(id.index) == id {
             self.with_session(id.index, call);
+        }
+    }
+}
+
+/// A handler that is asked how a publication is told, and what for it panicked.
+struct Guarded<'a, H> {
+    handler: &'a mut H,
+    /// With the connection, if it was for one.
+    panics: Vec<Option<ConnId>>,
+}
+
+impl<H: Handler> Encode for Guarded<'_, H> {
+    fn encode(&mut self, wire: Wire, delivery: &Delivery<'_>) -> Option<(MessageKind, Bytes)> {
+        let encoded = catch_unwind(AssertUnwindSafe(|| self.handler.encode(wire, delivery)));
+        encoded.map_err(|_panic| self.panics.push(None)).unwrap_or_default()
+    }
+
+    fn preface(&mut self, wire: Wire, to: ConnId, delivery: &Delivery<'_>, out: &mut Vec<u8>) {
+        let prefaced = catch_unwind(AssertUnwindSafe(|| self.handler.preface(wire, to, delivery, out)));
+        if prefaced.is_err() {
+            self.panics.push(Some(to));
         }
     }
 }
