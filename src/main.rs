@@ -1,12 +1,13 @@
 //! The `corewire` command.
 
+mod reload;
 mod startup;
 
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use corewire::config::{Config, Invocation, Loaded, logging};
+use corewire::config::{Config, ConfigError, Invocation, Loaded, logging};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -18,13 +19,26 @@ fn collect() {
 }
 
 fn main() -> ExitCode {
-    let variable = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
-    let read_file = |path: &std::path::Path| std::fs::read_to_string(path);
-    match Config::from_sources(std::env::args_os(), variable, read_file) {
+    match invocation() {
         Ok(Invocation::Print(text)) => print(&text),
         Ok(Invocation::Check(loaded)) => check(&loaded),
         Ok(Invocation::Run(loaded)) => run(loaded),
         Err(error) => complain(&error, EXIT_CONFIG),
+    }
+}
+
+/// What the command line, the environment and the file say now.
+fn invocation() -> Result<Invocation, ConfigError> {
+    let variable = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+    let read_file = |path: &std::path::Path| std::fs::read_to_string(path);
+    Config::from_sources(std::env::args_os(), variable, read_file)
+}
+
+/// The same for a server that runs. Its command line is what it was.
+fn load_again() -> Result<Loaded, ConfigError> {
+    match invocation()? {
+        Invocation::Run(loaded) | Invocation::Check(loaded) => Ok(loaded),
+        Invocation::Print(_) => unreachable!("a server that was to print something would not run"),
     }
 }
 
@@ -54,7 +68,7 @@ fn run(loaded: Loaded) -> ExitCode {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    match startup::serve(&loaded.config, &cores) {
+    match startup::serve(&loaded.config, &cores, load_again) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             tracing::error!("{failure}");

@@ -459,6 +459,13 @@ impl Handle {
         self.tell_all(|| Envelope::Configure(namespaces.clone()));
     }
 
+    /// Another certificate for connections that come from now on, on each core as soon as it takes note. A server that
+    /// began without TLS goes on without. Waits while a core's queue is full.
+    #[cfg(feature = "tls")]
+    pub fn replace_tls(&self, tls: &crate::tls::ServerTls) {
+        self.tell_all(|| Envelope::Tls(tls.clone()));
+    }
+
     /// Each core's counters.
     pub fn metrics(&self) -> &Arc<[Arc<ShardMetrics>]> {
         &self.metrics

@@ -4,27 +4,24 @@ use std::io::{self, Write};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
-use corewire::auth::{KeyError, Verifier};
-use corewire::builtin::{Admission, Broadcast, Echo, Seats, Serve};
+use corewire::builtin::{Broadcast, Echo, Serve};
 use corewire::config::{self, Command, Config, OriginSetting};
 use corewire::control::{self, BuildInfo, ControlHandle, ControlOptions, ControlSource, CoreMetrics};
 use corewire::protocol::handshake::OriginPolicy;
 use corewire::server::{Builder, ListenAddr, Running, Server, StartError};
-use corewire::tls::{ServerTls, TlsOptions, TlsSetupError};
 use corewire::topics::{Access, Topic};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+
+use crate::reload::{self, Load, Reload, Setup, SetupError};
 
 /// Why the command ends without having served.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// The certificate, the key or the clients' authorities are no good.
-    #[error("TLS: {0}")]
-    Tls(#[from] TlsSetupError),
-    /// The keys for tokens are no good.
-    #[error("tokens: {0}")]
-    Tokens(#[from] KeyError),
+    /// A file is no good.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
     /// The server itself.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -36,23 +33,25 @@ pub(crate) enum Failure {
     Signals(io::Error),
 }
 
-/// Serves until a signal ends it.
-pub(crate) fn serve(config: &Config, cores: &[usize]) -> Result<(), Failure> {
+/// Serves until a signal ends it. `load` is for reloads.
+pub(crate) fn serve(config: &Config, cores: &[usize], load: Load) -> Result<(), Failure> {
     // Before any thread starts, so that no signal finds the process without a handler.
-    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(Failure::Signals)?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(Failure::Signals)?;
     raise_open_files();
-    let builder = builder(config, cores)?;
+    let setup = Setup::new(config)?;
+    let builder = builder(config, cores, &setup);
     let running = match config.command {
         Command::Serve => {
             let namespaces = config.namespaces();
             let demo_topic = Topic::parse(DEMO_TOPIC).expect("a good name");
             let may_publish = namespaces.of(&demo_topic).publish == Access::Public;
-            let admission = Arc::new(admission(config)?);
+            let admission = setup.admission.clone();
             builder.namespaces(namespaces).start(move |_| Serve::new(may_publish).admission(admission.clone()))
         }
         Command::Echo => builder.start(|_| Echo),
         Command::Broadcast => builder.start(|_| Broadcast),
     }?;
+    let reload = reload::reload(config.clone(), setup, running.handle(), load);
     let source = Arc::new(Source::new(&running, cores));
     let control = match config.admin.map(|addr| start_control(addr, &source)).transpose() {
         Ok(control) => control,
@@ -62,12 +61,12 @@ pub(crate) fn serve(config: &Config, cores: &[usize]) -> Result<(), Failure> {
         }
     };
     announce(config, &running, cores, control.as_ref());
-    let signal = signals.forever().next();
+    let signal = wait_for_the_end(&mut signals, &reload);
     tracing::info!(signal, connections = running.handle().connection_count(), "draining");
     // It is set once, here.
     let _ = source.draining.set(());
     std::thread::spawn(move || {
-        if let Some(signal) = signals.forever().next() {
+        if let Some(signal) = signals.forever().find(|&signal| signal != SIGHUP) {
             tracing::warn!(signal, "a second signal: ending at once");
             std::process::exit(EXIT_SIGNALLED + signal);
         }
@@ -80,7 +79,24 @@ pub(crate) fn serve(config: &Config, cores: &[usize]) -> Result<(), Failure> {
     Ok(drained?)
 }
 
-fn builder(config: &Config, cores: &[usize]) -> Result<Builder, Failure> {
+/// Reloads at each SIGHUP. Answers with the signal that ends the server.
+fn wait_for_the_end(signals: &mut Signals, reload: &Reload) -> Option<i32> {
+    for signal in signals.forever() {
+        if signal != SIGHUP {
+            return Some(signal);
+        }
+        match reload() {
+            Ok(notes) => {
+                notes.iter().for_each(|note| tracing::warn!("{note}"));
+                tracing::info!("reloaded");
+            }
+            Err(error) => tracing::error!("not reloaded, the old configuration stays: {error}"),
+        }
+    }
+    None
+}
+
+fn builder(config: &Config, cores: &[usize], setup: &Setup) -> Builder {
     let mut builder = Server::builder()
         .cores(cores.to_vec())
         .driver(config.driver)
@@ -102,33 +118,10 @@ fn builder(config: &Config, cores: &[usize]) -> Result<Builder, Failure> {
             config::ListenAddr::Unix { path } => ListenAddr::Unix { path: path.clone(), mode: config.unix_mode },
         });
     }
-    if let Some(files) = &config.tls {
-        builder = builder.tls(ServerTls::from_pem_files(&TlsOptions {
-            cert_chain: files.cert.clone(),
-            key: files.key.clone(),
-            client_ca: files.client_ca.clone(),
-        })?);
+    if let Some(tls) = &setup.tls {
+        builder = builder.tls(tls.clone());
     }
-    Ok(builder)
-}
-
-/// What `serve` demands of its clients.
-fn admission(config: &Config) -> Result<Admission, KeyError> {
-    let verifier = match config.token_keys.as_slice() {
-        [] => None,
-        files => Some(Verifier::from_files(files.to_vec(), config.token_policy.clone())?),
-    };
-    for (key_id, algorithm) in verifier.iter().flat_map(|verifier| verifier.keys().describe()) {
-        tracing::info!(key_id, %algorithm, "tokens are checked with");
-    }
-    Ok(Admission {
-        verifier,
-        anonymous: config.anonymous,
-        message_rate: config.message_rate,
-        connections_per_user_max: config.max_connections_per_user,
-        connections_per_address_max: config.max_connections_per_address,
-        seats: Seats::default(),
-    })
+    builder
 }
 
 /// Raises the soft limit of open files to the hard one.

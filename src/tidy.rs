@@ -69,9 +69,10 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "startup",
-        neighbours: &["auth", "builtin", "config", "control", "protocol", "server", "tls", "topics"],
+        neighbours: &["builtin", "config", "control", "protocol", "reload", "server", "tls", "topics"],
         crates: &["rustix", "signal_hook"],
     },
+    Room { name: "reload", neighbours: &["auth", "builtin", "config", "server", "tls"], crates: &[] },
     Room { name: "main", neighbours: &["config"], crates: &["core_affinity", "libmimalloc_sys", "mimalloc"] },
 ];
 

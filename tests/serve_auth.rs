@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::tokens::{OTHER_SECRET, SECRET, now, signed_with, token, verifier, verifier_with};
+use common::v1::{self, ask, connect, hear, is_ack, is_error, ping, publish, subscribe};
 use common::{Client, TestServer, VARIANTS, Variant, serve, until};
 use corewire::auth::Policy;
 use corewire::builtin::{Admission, Serve};
@@ -37,28 +38,8 @@ fn with_keys() -> Admission {
     Admission { verifier: Some(verifier()), ..Admission::default() }
 }
 
-const V1: &str = "Sec-WebSocket-Protocol: corewire.v1\r\n";
-
 fn open_v1(server: &TestServer) -> Client {
-    let mut client = Client::tcp(server.addr);
-    assert_eq!(client.ask("/ws", V1).status, 101);
-    client
-}
-
-/// Says something, and gets the next message.
-#[track_caller]
-fn ask(client: &mut Client, message: Value) -> Value {
-    client.send_text(&message.to_string());
-    hear(client)
-}
-
-#[track_caller]
-fn hear(client: &mut Client) -> Value {
-    serde_json::from_str(&client.text()).expect("JSON")
-}
-
-fn connect(client: &mut Client, token: &str) -> Value {
-    ask(client, json!({"type": "connect", "id": 1, "token": token}))
+    v1::open(server.addr)
 }
 
 /// A connection of this user, whose token has these further claims.
@@ -77,25 +58,6 @@ fn anonymous(server: &TestServer) -> Client {
     let ack = ask(&mut client, json!({"type": "connect", "id": 1}));
     assert_eq!((&ack["type"], &ack["user"]), (&json!("ack"), &Value::Null), "{ack}");
     client
-}
-
-fn subscribe(client: &mut Client, topic: &str) -> Value {
-    ask(client, json!({"type": "subscribe", "id": 2, "topic": topic}))
-}
-
-fn publish(client: &mut Client, topic: &str, data: Value) -> Value {
-    ask(client, json!({"type": "publish", "id": 3, "topic": topic, "data": data}))
-}
-
-#[track_caller]
-fn is_ack(answer: &Value) {
-    assert_eq!(answer["type"], "ack", "{answer}");
-}
-
-#[track_caller]
-fn is_error(answer: &Value, code: &str, says: &str) {
-    assert_eq!((&answer["type"], &answer["code"]), (&json!("error"), &json!(code)), "{answer}");
-    assert!(answer["message"].as_str().expect("a sentence").contains(says), "{answer}");
 }
 
 // ---- connecting ----------------------------------------------------------------------------------------------
@@ -211,7 +173,7 @@ fn what_a_token_permits_and_nothing_else() {
         is_ack(&subscribe(&mut nobody, "public"));
         let late = connect(&mut nobody, &token(json!({"sub": "ada"})));
         is_error(&late, "token_invalid", "made without a token");
-        is_ack(&ask(&mut nobody, json!({"type": "ping", "id": 5})));
+        is_ack(&ping(&mut nobody));
     }
 }
 
@@ -300,7 +262,7 @@ fn who_does_not_renew_is_closed_with_4002() {
 
         assert_eq!(ends.close_frame(), (4002, "token expired".into()));
         assert_eq!(raw.close_frame(), (4002, "token expired".into()));
-        is_ack(&ask(&mut stays, json!({"type": "ping", "id": 5})));
+        is_ack(&ping(&mut stays));
         let answer = subscribe(&mut stays, "members:b");
         is_error(&answer, "already_subscribed", "");
     }

@@ -16,6 +16,7 @@ pub mod options;
 mod parse;
 #[cfg(test)]
 mod reference;
+mod reload;
 mod show;
 
 use std::net::SocketAddr;

@@ -34,6 +34,9 @@ pub enum Envelope {
     },
     /// How topics behave from now on.
     Configure(Arc<Namespaces>),
+    /// What new connections speak TLS with from now on.
+    #[cfg(feature = "tls")]
+    Tls(crate::tls::ServerTls),
     /// Say on `/readyz` that no more connections are wanted; still take those that come.
     NotReady,
     /// Refuse what is new, and close everything within this time.

@@ -28,6 +28,8 @@ pub mod binary;
 pub mod pki;
 #[cfg(feature = "cli")]
 pub mod tokens;
+#[cfg(feature = "cli")]
+pub mod v1;
 
 /// Longest wait for anything that should happen at once.
 pub const PATIENCE: Duration = Duration::from_secs(30);

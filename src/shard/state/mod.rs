@@ -256,6 +256,8 @@ impl<H: Handler> State<H> {
                 Envelope::Told(about) => self.handle_told(about.0),
                 Envelope::Topics { from, message } => self.core.hear_of_topics(from, *message),
                 Envelope::Configure(namespaces) => self.core.configure_topics(namespaces),
+                #[cfg(feature = "tls")]
+                Envelope::Tls(tls) => self.core.replace_tls(tls),
                 Envelope::NotReady => self.core.ready = false,
                 Envelope::Drain(within) => self.core.begin_drain(within),
                 Envelope::CloseListeners => orders.push(Order::CloseListeners),

@@ -290,6 +290,14 @@ impl CoreState {
         self.note_given_up();
     }
 
+    /// What is under way goes on as it began.
+    #[cfg(feature = "tls")]
+    pub(super) fn replace_tls(&mut self, tls: crate::tls::ServerTls) {
+        if let Some(old) = &mut self.tls {
+            *old = tls;
+        }
+    }
+
     #[cfg(feature = "tls")]
     fn is_secure(&self, peer: Peer) -> bool {
         self.tls.is_some() && peer != Peer::Unix

@@ -1,0 +1,62 @@
+//! What a server that runs can be told anew.
+
+use super::Config;
+use super::options::OPTIONS;
+
+impl Config {
+    /// Options that have another value in `newer`, and that a server that runs with this configuration cannot take.
+    pub fn unchangeable(&self, newer: &Self) -> Vec<&'static str> {
+        let differs = OPTIONS.iter().filter(|spec| (spec.get)(self) != (spec.get)(newer));
+        let is_turned = self.tls.is_some() != newer.tls.is_some();
+        let stays = |name: &str| !RELOADABLE.contains(&name) || is_turned && name.starts_with("tls-");
+        differs.map(|spec| spec.name).filter(|name| stays(name)).collect()
+    }
+}
+
+/// Options that can change under a server, as can all of the namespaces. The files that they name are read again even
+/// where the option is the same.
+const RELOADABLE: &[&str] = &[
+    "tls-cert",
+    "tls-key",
+    "tls-client-ca",
+    "demo",
+    "max-connections-per-address",
+    "message-rate",
+    "token-secret",
+    "token-key",
+    "token-jwks",
+    "token-audience",
+    "token-issuer",
+    "token-leeway",
+    "anonymous",
+    "max-connections-per-user",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::super::options::{defaults, find};
+    use super::super::{Command, TlsFiles};
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn what_can_change_is_an_option() {
+        for name in RELOADABLE {
+            assert!(find(name).is_some(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_change_is_named() {
+        let old = defaults(Command::Serve);
+        let mut new = Config { anonymous: false, max_connections: Some(7), ..old.clone() };
+        new.limits.idle_timeout = Duration::from_secs(1);
+        assert_eq!(old.unchangeable(&old), [""; 0]);
+        assert_eq!(old.unchangeable(&new), ["max-connections", "idle-timeout"]);
+        let files = |cert: &str| Some(TlsFiles { cert: cert.into(), key: "key".into(), client_ca: None });
+        let (first, second) = (Config { tls: files("a"), ..old.clone() }, Config { tls: files("b"), ..old.clone() });
+        assert_eq!(first.unchangeable(&second), [""; 0]);
+        assert_eq!(old.unchangeable(&first), ["tls-cert", "tls-key"]);
+        assert_eq!(first.unchangeable(&old), ["tls-cert", "tls-key"]);
+    }
+}
