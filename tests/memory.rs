@@ -13,6 +13,9 @@ use std::time::Duration;
 use common::binary::Binary;
 use common::pki::{self, Pki};
 use common::{BINARY, Client, Folder, PATIENCE, VARIANTS, Variant, deflated_frame, frame, request, until};
+use common::{tokens, v1};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::json;
 
 const IO_URING: Variant = VARIANTS[0];
 const EPOLL: Variant = VARIANTS[2];
@@ -162,6 +165,72 @@ fn talk(crowd: &mut [Client]) {
 
 /// What a process may grow by for other reasons; the allocator's units are large beside so few connections.
 const SLACK_KIB: u64 = 768;
+
+// ---- what a user costs ---------------------------------------------------------------------------------------
+
+/// With one subscription each, all to one topic. On epoll, where no connection has a buffer of its own.
+#[test]
+fn what_a_connection_of_serve_costs() {
+    const FEW: usize = 500;
+    const MANY: usize = 4000;
+    raise_open_files();
+    let folder = Folder::new();
+    let secret = folder.path("secret");
+    std::fs::write(&secret, tokens::SECRET).expect("a file");
+    let secret = secret.to_str().expect("an ASCII path");
+    let serve = ["serve", "--admin", "127.0.0.1:0", "--ping-interval", "0", "--cores", "0", "--token-secret", secret];
+    let echo = ["echo", "--admin", "127.0.0.1:0", "--ping-interval", "0", "--cores", "0"];
+    let cost = |args: &[&str], open: &dyn Fn(&Binary, usize) -> Client| {
+        let binary = Binary::on_any_port(EPOLL, args);
+        let mut crowd: Vec<_> = (0..FEW).map(|n| open(&binary, n)).collect();
+        let before = settled_kib(&binary);
+        crowd.extend((FEW..FEW + MANY).map(|n| open(&binary, n)));
+        let after = settled_kib(&binary);
+        (after - before) * 1024 / MANY as u64
+    };
+    let bare = cost(&echo, &|binary, _| Client::open(binary.addr()));
+    let raw = cost(&serve, &|binary, _| Client::open_at(binary.addr(), "/ws?topic=news"));
+    let anonymous = cost(&serve, &|binary, _| {
+        let mut client = v1::open(binary.addr());
+        v1::is_ack(&v1::ask(&mut client, json!({"type": "connect", "id": 1})));
+        v1::is_ack(&v1::subscribe(&mut client, "news"));
+        client
+    });
+    let user = cost(&serve, &|binary, n| {
+        let claims = json!({
+            "sub": format!("user-{n}"),
+            "subscribe": ["news", "chat:**"],
+            "publish": ["chat:**"],
+            "info": {"name": format!("User {n}")},
+        });
+        let mut client = v1::open(binary.addr());
+        v1::is_ack(&v1::connect(&mut client, &tokens::token(claims)));
+        v1::is_ack(&v1::subscribe(&mut client, "news"));
+        client
+    });
+    eprintln!("bytes per connection: bare {bare}, raw {raw}, corewire.v1 {anonymous}, of a user {user}");
+    // 64, and what pages of 4 KiB blur.
+    assert!(raw <= bare + 64 + 16, "a raw connection costs {raw} bytes, a bare one {bare}");
+    assert!(user <= 1024, "a user's connection costs {user} bytes");
+}
+
+/// Clients are descriptors of this process.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+        .expect("up to the hard limit");
+}
+
+/// Once it has not changed for two looks of the core.
+fn settled_kib(binary: &Binary) -> u64 {
+    loop {
+        let before = binary.anonymous_kib();
+        thread::sleep(Duration::from_millis(1200));
+        if binary.anonymous_kib() == before {
+            return before;
+        }
+    }
+}
 
 // ---- descriptors ---------------------------------------------------------------------------------------------
 
