@@ -13,6 +13,7 @@ use bytes::Bytes;
 use common::{Client, TEXT, TestServer, VARIANTS, Variant, serve, until};
 use corewire::connection::Limits;
 use corewire::handler::{Accept, Conn, ConnId, Core, Delivery, Handler, Request, TopicNews, Unanswered, Upgrade, Wire};
+use corewire::metrics::{Counter, ShardMetrics};
 use corewire::protocol::{Message, MessageKind};
 use corewire::topics::{
     Answer, Begun, DataKind, Draft, Member, Namespace, Namespaces, Pattern, PresenceChange, Read, Refused, Reply,
@@ -424,5 +425,31 @@ fn a_slow_subscriber_that_must_miss_nothing_is_disconnected() {
         }
         slow.set_read_timeout(Duration::from_secs(10));
         assert_eq!(ask(&mut publisher, "still there"), "+still");
+    }
+}
+
+/// By the counters of the cores: where nobody hears, only the topic's home has a turn for it.
+#[test]
+fn a_publication_that_nobody_hears_wakes_its_home_and_no_other_core() {
+    const COUNT: u64 = 200;
+    for variant in VARIANTS {
+        let stage = default_stage(variant);
+        let all = |of: fn(&ShardMetrics) -> &Counter| -> Vec<u64> {
+            stage.server.handle.metrics().iter().map(|metrics| of(metrics).get()).collect()
+        };
+        let topic = Topic::parse("nobody").expect("a good name");
+        let before = all(|metrics| &metrics.turns);
+        // One at a time, so that none shares a turn with another.
+        for published in 1..=COUNT {
+            let draft = Draft { kind: DataKind::Text, data: Bytes::from_static(b"?"), key: None };
+            stage.server.handle.publish(&topic, draft).expect("there is room");
+            until("it is published", || stage.server.sum(|metrics| &metrics.publications) == published);
+        }
+        let turns: Vec<u64> = all(|metrics| &metrics.turns).iter().zip(before).map(|(now, then)| now - then).collect();
+        let home = all(|metrics| &metrics.publications).iter().position(|&count| count == COUNT).expect("one has all");
+        assert!(turns[home] >= COUNT, "{turns:?}");
+        // Timers may have had a turn or two.
+        assert!(turns[1 - home] < COUNT / 10, "{turns:?}");
+        assert_eq!(stage.server.sum(|metrics| &metrics.mesh_sent), 0);
     }
 }

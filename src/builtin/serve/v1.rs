@@ -400,7 +400,12 @@ impl Client {
 
     fn take_pending(&mut self, name: &str) -> Option<Pending> {
         let place = self.pending.iter().position(|pending| pending.name == name)?;
-        Some(self.pending.swap_remove(place))
+        let pending = self.pending.swap_remove(place);
+        if self.pending.is_empty() {
+            // Most clients subscribe once, and stay for long.
+            self.pending = Vec::new();
+        }
+        Some(pending)
     }
 }
 

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::super::reach::CoreState;
 use super::Waiting;
 use crate::connection::{Body, Broadcast, SendError};
-use crate::handler::Overflow;
+use crate::handler::{Overflow, Wire};
 use crate::protocol::MessageKind;
 use crate::protocol::close::CloseCode;
 use crate::topics::{Backlog, Keep, Tally};
@@ -15,6 +15,30 @@ pub(super) struct Encoded {
     kind: MessageKind,
     payload: Bytes,
     frame: Broadcast,
+}
+
+/// One publication for all wires that it was asked for. They are few, mostly one.
+#[derive(Default)]
+pub(super) struct Encodings(Vec<(Wire, Option<Encoded>)>);
+
+impl Encodings {
+    /// As connections of this wire get it; `None` if they do not.
+    pub(super) fn get(
+        &mut self,
+        wire: Wire,
+        encode: impl FnOnce() -> Option<(MessageKind, Bytes)>,
+    ) -> Option<&mut Encoded> {
+        let place = self.0.iter().position(|(known, _)| *known == wire).unwrap_or_else(|| {
+            self.0.push((wire, encode().map(|(kind, payload)| Encoded::new(kind, payload))));
+            self.0.len() - 1
+        });
+        self.0[place].1.as_mut()
+    }
+
+    /// Bytes of payload.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.iter().filter_map(|(_, encoded)| encoded.as_ref()).map(|encoded| encoded.payload.len()).sum()
+    }
 }
 
 impl Encoded {

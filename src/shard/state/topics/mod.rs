@@ -8,6 +8,7 @@ mod backlogs;
 mod outlet;
 mod questions;
 mod reaching;
+mod replays;
 mod running;
 
 use std::collections::{HashMap, VecDeque};
@@ -26,6 +27,7 @@ use crate::topics::{
     Publication, Recovery, Refused, Subject, Ticket, ToCore, ToHome, Topic,
 };
 use questions::Questions;
+use replays::Replays;
 
 /// What one core knows of topics.
 pub(super) struct Topics {
@@ -39,6 +41,7 @@ pub(super) struct Topics {
     /// What the handler is to be told before more of the work is done.
     notices: VecDeque<Notice>,
     questions: Questions,
+    replays: Replays,
     /// By connection: publications for those that read too slowly.
     backlogs: HashMap<u32, Backlog<Waiting>>,
     /// Reused.
@@ -91,6 +94,7 @@ impl Topics {
             work: VecDeque::new(),
             notices: VecDeque::new(),
             questions: Questions::default(),
+            replays: Replays::default(),
             backlogs: HashMap::new(),
             out: Outbound::default(),
         }

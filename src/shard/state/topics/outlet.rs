@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::super::super::envelope::AboutTopics;
 use super::super::reach::CoreState;
-use super::backlogs::Encoded;
+use super::backlogs::Encodings;
 use super::{News, Notice};
 use crate::handler::{Delivery, Wire};
 use crate::ids::ConnId;
@@ -63,6 +63,35 @@ impl Encode for Nothing {
 }
 
 impl Surroundings<'_> {
+    /// Tells one who comes back what it missed. Others who come back with it get the same frame.
+    pub(super) fn replay(&mut self, delivery: &Delivery<'_>, to: SubscriberId) {
+        let mut encodings = self.core.topics.replays.take(delivery);
+        self.deliver_with(&mut encodings, delivery, &[to]);
+        self.core.topics.replays.keep(delivery, encodings);
+    }
+
+    fn deliver_with(&mut self, encodings: &mut Encodings, delivery: &Delivery<'_>, to: &[SubscriberId]) -> Tally {
+        let &Delivery { topic, publication, .. } = delivery;
+        let keep = match self.core.topics.namespaces.of(topic).slow_consumer {
+            SlowConsumer::Disconnect => Keep::Firm,
+            SlowConsumer::DropOldest => Keep::Droppable,
+            SlowConsumer::Latest => Keep::Latest(topic, publication.draft.key.as_ref()),
+        };
+        let mut tally = Tally::default();
+        let mut preface = Vec::new();
+        for subscriber in to {
+            let Some(record) = self.core.slab.get(subscriber.0) else { continue };
+            let (wire, is_stream) = (record.wire, record.connection.is_stream());
+            let Some(encoded) = encodings.get(wire, || self.encode.encode(wire, delivery)) else { continue };
+            preface.clear();
+            if is_stream {
+                self.encode.preface(wire, self.core.id(subscriber.0), delivery, &mut preface);
+            }
+            tally.add(self.core.queue_publication(subscriber.0, encoded, &preface, keep));
+        }
+        tally
+    }
+
     fn tell(&mut self, topic: &Topic, news: News, to: &[SubscriberId]) {
         if !to.is_empty() {
             let to = self.core.ids(to);
@@ -78,32 +107,7 @@ impl Outlet for Surroundings<'_> {
     }
 
     fn deliver(&mut self, topic: &Topic, epoch: Epoch, publication: &Publication, to: &[SubscriberId]) -> Tally {
-        let keep = match self.core.topics.namespaces.of(topic).slow_consumer {
-            SlowConsumer::Disconnect => Keep::Firm,
-            SlowConsumer::DropOldest => Keep::Droppable,
-            SlowConsumer::Latest => Keep::Latest(topic, publication.draft.key.as_ref()),
-        };
-        let delivery = Delivery { topic, epoch, publication };
-        // There are few wires, mostly one.
-        let mut encodings: Vec<(Wire, Option<Encoded>)> = Vec::new();
-        let mut tally = Tally::default();
-        let mut preface = Vec::new();
-        for subscriber in to {
-            let Some(record) = self.core.slab.get(subscriber.0) else { continue };
-            let (wire, is_stream) = (record.wire, record.connection.is_stream());
-            let place = encodings.iter().position(|(known, _)| *known == wire).unwrap_or_else(|| {
-                let encoded = self.encode.encode(wire, &delivery).map(|(kind, payload)| Encoded::new(kind, payload));
-                encodings.push((wire, encoded));
-                encodings.len() - 1
-            });
-            let Some(encoded) = &mut encodings[place].1 else { continue };
-            preface.clear();
-            if is_stream {
-                self.encode.preface(wire, self.core.id(subscriber.0), &delivery, &mut preface);
-            }
-            tally.add(self.core.queue_publication(subscriber.0, encoded, &preface, keep));
-        }
-        tally
+        self.deliver_with(&mut Encodings::default(), &Delivery { topic, epoch, publication }, to)
     }
 
     fn subscribed(&mut self, to: SubscriberId, subject: &Subject, begun: &Begun<'_>) {

@@ -11,7 +11,7 @@ use super::{News, Notice};
 use crate::handler::{Conn, Delivery, Handler, TopicNews, Unanswered, Wire};
 use crate::ids::ConnId;
 use crate::protocol::MessageKind;
-use crate::topics::{Begun, Local, Outbound, Outlet, Party, Subject, SubscriberId};
+use crate::topics::{Begun, Local, Outbound, Party, Subject, SubscriberId};
 
 impl<H: Handler> State<H> {
     /// Does what is to be done about topics, until nothing is left or other things must have their turn.
@@ -35,6 +35,7 @@ impl<H: Handler> State<H> {
                 }
             }
         }
+        self.core.topics.replays.forget();
         self.core.schedule_topics();
     }
 
@@ -93,7 +94,8 @@ impl<H: Handler> State<H> {
                 return;
             }
             let subscriber = SubscriberId(to.index);
-            self.with_local(|_, outlet| outlet.deliver(topic, position.epoch, publication, &[subscriber]));
+            let delivery = Delivery { topic, epoch: position.epoch, publication };
+            self.with_local(|_, outlet| outlet.replay(&delivery, subscriber));
         }
     }
 
