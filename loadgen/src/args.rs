@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::sizes::Sizes;
 use crate::units::{parse_positive, parse_share, parse_size, parse_span};
@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Idle(IdleArgs),
     /// Some publish, all others must get every message once and in order.
     Fanout(FanoutArgs),
+    /// Subscribers of topics drop and come back, and must have missed nothing. For servers that speak corewire.v1.
+    Recovery(RecoveryArgs),
     /// Connections come and go; or a share of them drops at once and comes back.
     Storm(StormArgs),
     /// Some do not read, or slowly, while the others are measured.
@@ -178,6 +180,15 @@ pub(crate) struct IdleArgs {
     /// Silence before memory is read: after heat, after a wave, and in front of sparse messages.
     #[arg(long, default_value = "3s", value_parser = parse_span, value_name = "SPAN")]
     pub(crate) settle: Duration,
+    /// Each subscribes to a topic, over this wire.
+    #[arg(long, value_name = "WIRE", conflicts_with_all = ["sparse_every", "hot_for"])]
+    pub(crate) wire: Option<IdleWire>,
+    /// Topics that the connections subscribe to, in turn.
+    #[arg(long, default_value = "1", requires = "wire", value_parser = parse_positive, value_name = "T")]
+    pub(crate) topics: u64,
+    /// Connections of other processes that come before this one's.
+    #[arg(long, hide = true, default_value = "0")]
+    pub(crate) first: u64,
     /// Processes to hold the connections. As many as the limit of file descriptors asks for, if not given.
     #[arg(long, value_parser = parse_positive, value_name = "N")]
     pub(crate) processes: Option<u64>,
@@ -203,7 +214,7 @@ pub(crate) struct FanoutArgs {
     /// Connections that publish, beside the --connections that subscribe.
     #[arg(long, default_value = "1", value_parser = parse_positive, value_name = "P")]
     pub(crate) publishers: u64,
-    /// Topics; each subscriber has one. More than one needs --subscribe and --publish.
+    /// Topics; each connection subscribes to one. More than one needs --wire, or --subscribe and --publish.
     #[arg(long, default_value = "1", value_parser = parse_positive, value_name = "T")]
     pub(crate) topics: u64,
     /// Publications per second, all publishers together: open loop. Default: 10.
@@ -221,6 +232,70 @@ pub(crate) struct FanoutArgs {
     /// Message that publishes, with {topic} and {payload} in it.
     #[arg(long, value_name = "TEMPLATE")]
     pub(crate) publish: Option<String>,
+    /// What the server's topics speak. Everything must come once and in order, by its offset.
+    #[arg(long, value_name = "WIRE", conflicts_with_all = ["subscribe", "publish", "inflight"])]
+    pub(crate) wire: Option<FanoutWire>,
+    /// Subscribers of each topic, shared among the connections. Default: one subscription for each connection.
+    #[arg(long, requires = "wire", value_parser = parse_positive, value_name = "S")]
+    pub(crate) subscribers: Option<u64>,
+    #[command(flatten)]
+    pub(crate) api: ApiArgs,
+}
+
+/// What a server with topics speaks to those who hear many of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FanoutWire {
+    /// The subprotocol of that name.
+    #[value(name = "corewire.v1")]
+    V1,
+}
+
+/// What a server with topics speaks to those who hear one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum IdleWire {
+    /// Bare data, and the topic in the URL.
+    Raw,
+    /// The subprotocol of that name.
+    #[value(name = "corewire.v1")]
+    V1,
+}
+
+/// Publishing as a back end does.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ApiArgs {
+    /// Publish over HTTP instead of over WebSocket: http://127.0.0.1:9000/api/v1/publish. Each publisher has a connection.
+    #[arg(long, value_name = "URL")]
+    pub(crate) publish_url: Option<String>,
+    /// Key for the HTTP API.
+    #[arg(long, requires = "publish_url", value_name = "KEY")]
+    pub(crate) api_key: Option<String>,
+}
+
+/// `recovery`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RecoveryArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Bytes of data in each publication.
+    #[arg(long, short, default_value = "128", value_parser = parse_size, value_name = "BYTES")]
+    pub(crate) size: usize,
+    /// Share of the subscribers that is cut off at once, in the middle of the measured time, and comes back.
+    #[arg(long, default_value = "100%", value_parser = parse_share, value_name = "SHARE")]
+    pub(crate) drop: f64,
+    /// Publications per second.
+    #[arg(long, short, default_value = "10", value_parser = parse_rate, value_name = "PER_SECOND")]
+    pub(crate) rate: f64,
+    /// Connections that publish, beside the --connections that subscribe.
+    #[arg(long, default_value = "1", value_parser = parse_positive, value_name = "P")]
+    pub(crate) publishers: u64,
+    /// Topics.
+    #[arg(long, default_value = "1", value_parser = parse_positive, value_name = "T")]
+    pub(crate) topics: u64,
+    /// Subscribers of each topic, shared among the connections. Default: one subscription for each connection.
+    #[arg(long, value_parser = parse_positive, value_name = "S")]
+    pub(crate) subscribers: Option<u64>,
+    #[command(flatten)]
+    pub(crate) api: ApiArgs,
 }
 
 /// `storm`.

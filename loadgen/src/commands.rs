@@ -1,14 +1,17 @@
 //! From the command line to a result: what each subcommand makes of its arguments.
 
+mod topics;
+
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use corewire::protocol::MessageKind;
 
-use crate::args::{Command, Common, EchoArgs, FanoutArgs, IdleArgs, SlowArgs, StormArgs};
+use crate::args::{Command, Common, EchoArgs, FanoutArgs, IdleArgs, IdleWire, SlowArgs, StormArgs};
 use crate::compare::{self, Choice};
 use crate::conduct::{self, Load, ScenarioPlan};
 use crate::crowd::{self, Stages};
@@ -18,7 +21,7 @@ use crate::payload;
 use crate::report::{Report, hdr, html};
 use crate::scenario::echo::EchoPlan;
 use crate::scenario::fanout::{FanoutPlan, Pace};
-use crate::scenario::idle::IdlePlan;
+use crate::scenario::idle::{IdlePlan, IdleTopics};
 use crate::scenario::slow::SlowPlan;
 use crate::scenario::storm::StormPlan;
 use crate::spawn::Server;
@@ -92,7 +95,9 @@ pub(crate) fn load_for(command: &Command) -> Result<Load, String> {
     let common = common_of(command).ok_or("this is no scenario")?;
     Ok(match command {
         Command::Echo(args) => load_of(common, kind_of(args.text), ScenarioPlan::Echo(echo_plan(args)))?,
+        Command::Fanout(args) if args.wire.is_some() => topics::fanout_load(args)?,
         Command::Fanout(args) => fanout_load(args)?,
+        Command::Recovery(args) => topics::recovery_load(args)?,
         Command::Storm(args) => load_of(common, MessageKind::Binary, ScenarioPlan::Storm(storm_plan(args)))?,
         Command::Slow(args) => load_of(common, kind_of(args.echo.text), ScenarioPlan::Slow(slow_plan(args)))?,
         Command::Idle(_) | Command::Run { .. } | Command::Compare { .. } => {
@@ -107,6 +112,7 @@ pub(crate) fn common_of(command: &Command) -> Option<&Common> {
         Command::Echo(args) => Some(&args.common),
         Command::Idle(args) => Some(&args.common),
         Command::Fanout(args) => Some(&args.common),
+        Command::Recovery(args) => Some(&args.common),
         Command::Storm(args) => Some(&args.common),
         Command::Slow(args) => Some(&args.echo.common),
         Command::Run { .. } | Command::Compare { .. } => None,
@@ -211,7 +217,12 @@ fn fanout_load(args: &FanoutArgs) -> Result<Load, String> {
     let publish = args.publish.as_deref().map(Template::parse);
     let subscribe = args.subscribe.as_deref().map(Template::parse);
     if args.topics > 1 && (publish.is_none() || subscribe.is_none()) {
-        return Err("several topics need --subscribe and --publish: otherwise everybody hears everything".to_owned());
+        return Err(
+            "several topics need --wire, or --subscribe and --publish: otherwise everybody hears everything".to_owned()
+        );
+    }
+    if args.api.publish_url.is_some() {
+        return Err("--publish-url needs --wire: without it, whoever publishes is a WebSocket client".to_owned());
     }
     if publish.as_ref().is_some_and(|publish| !publish.has_payload()) {
         return Err("--publish has no {payload} in it: nothing would be published".to_owned());
@@ -278,9 +289,18 @@ fn idle_load(args: &IdleArgs) -> Result<(Load, Vec<String>), String> {
         pings_per_second,
         sparse_per_second: args.sparse_every.map(per_second),
         reads: pings_per_second.is_some() || !held_ping_free,
+        topics: args.wire.map(|wire| IdleTopics {
+            is_v1: wire == IdleWire::V1,
+            topics: args.topics,
+            first_link: args.first,
+            timeout_ns: common.timeout.as_nanos() as u64,
+        }),
         talk: Arc::default(),
     };
     let mut load = load_of(common, MessageKind::Binary, ScenarioPlan::Idle(plan))?;
+    if let Some(wire) = args.wire {
+        topics::speak(&mut load, wire == IdleWire::V1)?;
+    }
     load.warm_up = Duration::ZERO;
     load.sources.clone_from(&args.sources);
     if args.child {
@@ -301,6 +321,10 @@ fn idle_load(args: &IdleArgs) -> Result<(Load, Vec<String>), String> {
     }
     if let Some(every) = args.sparse_every {
         add("sparse-every", milliseconds(every));
+    }
+    if let Some(wire) = args.wire {
+        add("wire", wire.to_possible_value().map(|value| value.get_name().to_owned()));
+        add("topics", Some(args.topics.to_string()));
     }
     if let Some(ramp) = common.ramp {
         let processes = common.connections.div_ceil(connections_max() as u64).max(args.processes.unwrap_or(1));

@@ -13,10 +13,12 @@ use crate::observe::{Memory, Observer};
 use crate::payload::Pattern;
 use crate::scenario::Scenario;
 use crate::scenario::echo::{Echo, EchoPlan};
-use crate::scenario::fanout::{Fanout, FanoutPlan, Pace, Place, Publications};
+use crate::scenario::fanout::{Fanout, FanoutPlan, Pace, Place};
 use crate::scenario::idle::{self, Idle, IdlePlan};
+use crate::scenario::publications::Publications;
 use crate::scenario::slow::{Slow, SlowPlan};
 use crate::scenario::storm::{self, Churn, StormPlan};
+use crate::scenario::topics::{self, Accepted, Topics, TopicsPlan};
 use crate::tally::{Interval, Tally, Window};
 use crate::target::{Scheme, Target};
 use crate::transport::{Dial, TlsDial};
@@ -57,6 +59,8 @@ pub(crate) enum ScenarioPlan {
     Fanout(FanoutPlan),
     Storm(StormPlan),
     Slow(SlowPlan),
+    /// `fanout` over a wire with topics, or `recovery`.
+    Topics(TopicsPlan),
 }
 
 /// What a run brought.
@@ -111,7 +115,11 @@ pub(crate) fn conduct(
     let pattern_of = if load.compress { Pattern::of_words } else { Pattern::new };
     let pattern = Arc::new(pattern_of(load.kind, load.plan.message_bytes_max()));
     let worker_count = load.cores.len().min(load.connections).max(1);
-    let shared = Shared { pattern, publications: load.plan.publications() };
+    let shared = topics::Common {
+        pattern,
+        publications: load.plan.publications(),
+        accepted: Arc::new(Accepted::new(load.plan.topic_count())),
+    };
     let mut threads = Vec::new();
     let mut first_origin = 0;
     for index in 0..worker_count {
@@ -190,14 +198,6 @@ pub(crate) fn conduct(
     })
 }
 
-/// What the scenarios of all workers share.
-#[derive(Clone)]
-struct Shared {
-    pattern: Arc<Pattern>,
-    /// For fan-outs.
-    publications: Arc<Publications>,
-}
-
 /// What starting one worker needs.
 struct Starter<'a> {
     load: &'a Load,
@@ -212,7 +212,7 @@ impl Starter<'_> {
     fn start(
         self,
         first_origin: u32,
-        shared: Shared,
+        shared: topics::Common,
         observer: Option<Observer>,
     ) -> Result<thread::JoinHandle<std::io::Result<Harvest>>, String> {
         let Self { load, clock, board, index, worker_count, link_count } = self;
@@ -228,6 +228,7 @@ impl Starter<'_> {
             read_bytes: load.plan.read_bytes(),
             message_bytes_max: load.plan.message_bytes_max().max(1 << 20),
             sources: load.sources.clone(),
+            query_of: load.plan.query_of(first_origin),
             seed: seed()?,
         };
         let dial = Dial {
@@ -280,6 +281,8 @@ impl ScenarioPlan {
             Self::Fanout(_) => "fanout",
             Self::Storm(_) => "storm",
             Self::Slow(_) => "slow",
+            Self::Topics(TopicsPlan { drop: None, .. }) => "fanout",
+            Self::Topics(TopicsPlan { drop: Some(_), .. }) => "recovery",
         }
     }
 
@@ -295,6 +298,7 @@ impl ScenarioPlan {
             Self::Storm(StormPlan::Churn { rate_per_second, .. }) => *rate_per_second,
             Self::Storm(StormPlan::Drop { echo, .. }) => echo.rate_per_second,
             Self::Slow(plan) => plan.echo.rate_per_second,
+            Self::Topics(plan) => Some(plan.rate_per_second),
         }
     }
 
@@ -310,6 +314,7 @@ impl ScenarioPlan {
     pub(crate) fn sizes(&self) -> String {
         match self {
             Self::Fanout(plan) => plan.len.to_string(),
+            Self::Topics(plan) => plan.len.to_string(),
             Self::Echo(_) | Self::Idle(_) | Self::Storm(_) | Self::Slow(_) => {
                 self.echo().map_or_else(|| "0".to_owned(), |echo| echo.sizes.to_string())
             }
@@ -320,13 +325,17 @@ impl ScenarioPlan {
         match self {
             Self::Echo(echo) | Self::Storm(StormPlan::Drop { echo, .. }) => Some(echo),
             Self::Slow(plan) => Some(&plan.echo),
-            Self::Idle(_) | Self::Fanout(_) | Self::Storm(StormPlan::Churn { .. }) => None,
+            Self::Idle(_) | Self::Fanout(_) | Self::Topics(_) | Self::Storm(StormPlan::Churn { .. }) => None,
         }
     }
 
     fn message_bytes_max(&self) -> usize {
         let slow_len = if let Self::Slow(plan) = self { plan.slow_len } else { 0 };
-        let fanout_len = if let Self::Fanout(plan) = self { plan.len } else { 0 };
+        let fanout_len = match self {
+            Self::Fanout(plan) => plan.len,
+            Self::Topics(plan) => plan.len,
+            Self::Echo(_) | Self::Idle(_) | Self::Storm(_) | Self::Slow(_) => 0,
+        };
         let idle_len = if let Self::Idle(_) = self { idle::TALK_BYTES } else { 0 };
         self.echo().map_or(0, |echo| echo.sizes.max()).max(slow_len).max(fanout_len).max(idle_len)
     }
@@ -340,7 +349,7 @@ impl ScenarioPlan {
     fn read_bytes(&self) -> usize {
         match self {
             Self::Echo(_) | Self::Slow(_) => 16 << 10,
-            Self::Fanout(_) | Self::Storm(_) => 4 << 10,
+            Self::Fanout(_) | Self::Topics(_) | Self::Storm(_) => 4 << 10,
             Self::Idle(_) => 512,
         }
     }
@@ -349,16 +358,34 @@ impl ScenarioPlan {
     fn publications(&self) -> Arc<Publications> {
         Arc::new(match self {
             Self::Fanout(plan) => Publications::new(plan.publishers, plan.topics, self.inflight().unwrap_or(1)),
+            Self::Topics(plan) => Publications::new(plan.publishers, plan.hall.topics as usize, 1),
             Self::Echo(_) | Self::Idle(_) | Self::Storm(_) | Self::Slow(_) => Publications::none(),
         })
     }
 
-    fn scenario(self, Shared { pattern, publications }: Shared, place: Place) -> Box<dyn Scenario> {
+    /// What stands in the query of each link's URL; `first_link` are those of the workers before.
+    fn query_of(&self, first_link: u32) -> Option<worker::QueryOf> {
+        let Self::Idle(IdlePlan { topics: Some(topics), .. }) = self else { return None };
+        let (topics, first_link) = (*topics, u64::from(first_link));
+        (!topics.is_v1).then_some(Box::new(move |slot| {
+            // Letters, digits and a dash: nothing to escape.
+            format!("topic={}", topics.topic_of(first_link + slot as u64))
+        }))
+    }
+
+    /// Topics of which the workers tell each other where they stand.
+    fn topic_count(&self) -> usize {
+        if let Self::Topics(plan) = self { plan.hall.topics as usize } else { 0 }
+    }
+
+    fn scenario(self, shared: topics::Common, place: Place) -> Box<dyn Scenario> {
+        let topics::Common { pattern, publications, .. } = shared.clone();
         let (first_origin, link_count) = (place.first_link as u32, place.link_count);
         match self {
             Self::Echo(plan) => Box::new(Echo::new(plan, pattern, first_origin, link_count)),
             Self::Idle(plan) => Box::new(Idle::new(plan, pattern, first_origin, link_count)),
             Self::Fanout(plan) => Box::new(Fanout::new(plan, place, pattern, publications)),
+            Self::Topics(plan) => Box::new(Topics::new(plan, place, shared)),
             Self::Storm(StormPlan::Churn { rate_per_second, hold_ns }) => {
                 Box::new(Churn::new(rate_per_second, hold_ns, link_count))
             }

@@ -23,6 +23,8 @@ use child::ChildProcess;
 
 /// A child's part of the crowd.
 pub(crate) struct Part {
+    /// Connections of the parts before it.
+    pub(crate) first: usize,
     pub(crate) connections: usize,
     pub(crate) sources: Vec<IpAddr>,
 }
@@ -42,25 +44,37 @@ pub(crate) struct Stages {
 /// How `connections` are divided among processes of at most `each_max`, with addresses that have enough ports.
 pub(crate) fn divide(connections: usize, processes: Option<usize>, each_max: usize, server: IpAddr) -> Vec<Part> {
     let count = processes.unwrap_or_else(|| connections.div_ceil(each_max)).clamp(1, connections.max(1));
-    let mut next_source = 0_u16;
+    let (mut next_source, mut first) = (1, 0);
     (0..count)
         .map(|index| {
             let part = connections / count + usize::from(index < connections % count);
-            let addresses = if server.is_ipv4() && server.is_loopback() && connections > PORTS_PER_ADDRESS {
+            let addresses = if has_sources(server) && connections > PORTS_PER_ADDRESS {
                 part.div_ceil(PORTS_PER_ADDRESS)
             } else {
                 0
             };
-            let sources = (0..addresses)
-                .map(|_| {
-                    next_source += 1;
-                    let [high, low] = next_source.to_be_bytes();
-                    IpAddr::from(Ipv4Addr::new(127, 1, high, low))
-                })
-                .collect();
-            Part { connections: part, sources }
+            let sources = (next_source..).take(addresses).map(source).collect();
+            next_source += addresses as u16;
+            first += part;
+            Part { first: first - part, connections: part, sources }
         })
         .collect()
+}
+
+/// Addresses from which one process may use so many ports; none if the kernel's choice has enough, or there are no others.
+pub(crate) fn sources(ports: usize, server: IpAddr) -> Vec<IpAddr> {
+    let count = if has_sources(server) && ports > PORTS_PER_ADDRESS { ports.div_ceil(PORTS_PER_ADDRESS) } else { 0 };
+    (1..).take(count).map(source).collect()
+}
+
+/// Whether there are more addresses from which the server can be reached.
+fn has_sources(server: IpAddr) -> bool {
+    server.is_ipv4() && server.is_loopback()
+}
+
+fn source(number: u16) -> IpAddr {
+    let [high, low] = number.to_be_bytes();
+    IpAddr::from(Ipv4Addr::new(127, 1, high, low))
 }
 
 /// Runs the crowd and reads the memory before, in between and after.
@@ -82,7 +96,7 @@ pub(crate) fn run(
         check_server(load.connections, limit)?;
     }
     // What the first connections cost is the server's preparation, not theirs.
-    let wave = Part { connections: load.connections.min(WARM_UP_CONNECTIONS), sources: Vec::new() };
+    let wave = Part { first: 0, connections: load.connections.min(WARM_UP_CONNECTIONS), sources: Vec::new() };
     ChildProcess::start(&wave, arguments)?.wait_until_ready()?.finish()?;
     std::thread::sleep(REST);
     let run = Run { load, parts, arguments, stages, observer, stop, began: Instant::now(), before: look(observer)? };

@@ -78,8 +78,8 @@ pub(crate) fn command_of(mut options: Table) -> Result<Command, String> {
         None => Err(format!("{name} is missing")),
     };
     let (scenario, url) = (take("scenario")?, take("url")?);
-    if !["echo", "idle", "fanout", "storm", "slow"].contains(&scenario.as_str()) {
-        return Err(format!("`{scenario}` is no scenario: echo, idle, fanout, storm or slow"));
+    if !["echo", "idle", "fanout", "recovery", "storm", "slow"].contains(&scenario.as_str()) {
+        return Err(format!("`{scenario}` is no scenario: echo, idle, fanout, recovery, storm or slow"));
     }
     let mut arguments = vec!["corewire-load".to_owned(), scenario, url];
     for (name, value) in options {
@@ -144,6 +144,14 @@ mod tests {
         let [Command::Echo(echo), Command::Storm(storm)] = phases.as_slice() else { panic!("{phases:?}") };
         assert_eq!((echo.common.connections, echo.rate, echo.common.spin), (10, Some(100.0), true));
         assert_eq!((storm.drop, storm.common.spin), (Some(0.2), false));
+    }
+
+    #[test]
+    fn the_published_plan_is_good() {
+        let phases = phases_of(include_str!("../plans/many-topics.toml")).unwrap();
+        let loads = phases.iter().map(|phase| commands::load_for(phase).unwrap());
+        let connections: Vec<usize> = loads.map(|load| load.connections).collect();
+        assert_eq!(connections, [101, 1001].repeat(5), "and one that publishes");
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub(crate) struct Tally {
     pub(crate) subscriber_means: Latencies,
     /// From the cut to the last connection that was back.
     pub(crate) recovery_ns: Option<u64>,
+    /// From the cut to the moment at which a subscriber had heard all that it missed.
+    pub(crate) client_recovery: Latencies,
     /// Slow clients that the server let go.
     pub(crate) slow_dropped: u64,
     /// How many of each error, over the whole run.
@@ -166,6 +168,7 @@ impl Tally {
             is_meanwhile: false,
             subscriber_means: latency::empty(),
             recovery_ns: None,
+            client_recovery: latency::empty(),
             slow_dropped: 0,
             errors: BTreeMap::new(),
             error_words: BTreeMap::new(),
@@ -205,6 +208,13 @@ impl Tally {
         }
     }
 
+    /// A message was answered to somebody who was away when it was: late, and no latency of the server's.
+    pub(crate) fn answered_after_all(&mut self, intended_ns: u64) {
+        if self.window.contains(intended_ns) {
+            self.counts.answered += 1;
+        }
+    }
+
     /// Something went wrong.
     pub(crate) fn error(&mut self, kind: &str, words: impl FnOnce() -> String) {
         self.interval.errors += 1;
@@ -227,6 +237,7 @@ impl Tally {
         add_latencies(&mut self.opening, &other.opening);
         add_latencies(&mut self.meanwhile, &other.meanwhile);
         add_latencies(&mut self.subscriber_means, &other.subscriber_means);
+        add_latencies(&mut self.client_recovery, &other.client_recovery);
         // They were cut at the same moment; the last to recover counts.
         self.recovery_ns = self.recovery_ns.max(other.recovery_ns);
         self.slow_dropped += other.slow_dropped;

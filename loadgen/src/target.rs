@@ -114,6 +114,12 @@ impl Target {
         Ok(address)
     }
 
+    /// Path and query with one more part in the query.
+    pub(crate) fn path_with(&self, part: &str) -> String {
+        let join = if self.path.contains('?') { '&' } else { '?' };
+        format!("{}{join}{part}", self.path)
+    }
+
     /// What goes into the Host header field.
     pub(crate) fn host_field(&self) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };

@@ -167,6 +167,7 @@ pub(crate) fn io_kind(error: &io::Error) -> String {
 /// Opens a connection, from `source` if it is given.
 pub(crate) async fn open(
     dial: &Dial,
+    path: String,
     source: Option<IpAddr>,
     random: &mut Random,
     workspace: &mut Workspace,
@@ -178,7 +179,7 @@ pub(crate) async fn open(
         None => None,
     };
     let (role, Upgraded { leftover, agreement }) = match dial.target.scheme {
-        Scheme::Ws | Scheme::Wss => (Role::Client, upgrade(&mut stream, &mut tls, dial, random).await?),
+        Scheme::Ws | Scheme::Wss => (Role::Client, upgrade(&mut stream, &mut tls, dial, path, random).await?),
         // What comes back are our own frames, masked: we read them as a server would.
         Scheme::Tcp => (Role::Server, Upgraded { leftover: Vec::new(), agreement: None }),
     };
@@ -299,11 +300,12 @@ async fn upgrade(
     stream: &mut TcpStream,
     tls: &mut Option<Box<TlsEnds>>,
     dial: &Dial,
+    path: String,
     random: &mut Random,
 ) -> Result<Upgraded, OpenError> {
     let handshake = ClientHandshake::new(
         dial.target.host_field(),
-        dial.target.path.clone(),
+        path,
         random_key(random),
         dial.subprotocols.clone(),
         dial.compress.then_some(OFFER),

@@ -4,7 +4,7 @@ mod support;
 
 use serde_json::Value;
 use support::schema::check;
-use support::{Fault, report, serve, serve_broadcast};
+use support::{Fault, corewire, free_port, report, report_with, serve, serve_broadcast};
 
 #[test]
 fn every_scenario_keeps_to_the_schema() {
@@ -27,6 +27,14 @@ fn every_scenario_keeps_to_the_schema() {
     for line in lines {
         let mut complaints = Vec::new();
         check(&report(&line), &schema, "report", &mut complaints);
+        assert!(complaints.is_empty(), "{line}: {complaints:#?}");
+    }
+    for line in ["recovery {} -c 4 --drop 50% --for 500ms --warm-up 100ms", "idle {} --wire raw -c 4 --for 300ms"] {
+        let port = free_port();
+        let server = format!("{} serve --demo --admin off --listen 127.0.0.1:{port}", corewire().display());
+        let line = line.replace("{}", &format!("ws://127.0.0.1:{port}/"));
+        let mut complaints = Vec::new();
+        check(&report_with(&line, &["--spawn", &server]), &schema, "report", &mut complaints);
         assert!(complaints.is_empty(), "{line}: {complaints:#?}");
     }
 }

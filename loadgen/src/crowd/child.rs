@@ -156,6 +156,7 @@ impl ChildProcess {
         let program = std::env::current_exe().map_err(failed)?;
         let mut command = Command::new(program);
         command.args(arguments).arg("--child").args(["--connections", &part.connections.to_string()]);
+        command.args(["--first", &part.first.to_string()]);
         for source in &part.sources {
             command.args(["--source", &source.to_string()]);
         }

@@ -10,9 +10,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::conduct::{Load, Outcome};
+use crate::conduct::{Load, Outcome, ScenarioPlan};
 use crate::latency::{Latencies, Summary};
 use crate::observe::Observed;
+use crate::scenario::idle::IdlePlan;
 use crate::tally::Counts;
 use crate::target::Scheme;
 
@@ -39,6 +40,9 @@ pub(crate) struct Report {
     /// Mean latency of each subscriber; the slowest is the maximum.
     #[serde(flatten)]
     pub(crate) subscriber: Summary,
+    /// From the cut to the moment at which a subscriber had heard all that it missed.
+    #[serde(flatten)]
+    pub(crate) client_recovery: Summary,
     pub(crate) recovery_ns: Option<u64>,
     pub(crate) slow_dropped_connections: u64,
     pub(crate) wire: WireReport,
@@ -84,6 +88,8 @@ pub(crate) struct Plan {
     pub(crate) connections: usize,
     pub(crate) payload_bytes: String,
     pub(crate) payload_kind: &'static str,
+    /// `null`: the scenario knows none.
+    pub(crate) topics: Option<TopicsReport>,
     /// `null`: no limit.
     pub(crate) inflight_messages: Option<usize>,
     /// `null`: closed loop.
@@ -93,6 +99,45 @@ pub(crate) struct Plan {
     pub(crate) warm_up_s: f64,
     pub(crate) measured_s: f64,
     pub(crate) cool_down_s: f64,
+}
+
+/// Who was to hear what.
+#[derive(Debug, Serialize)]
+pub(crate) struct TopicsReport {
+    pub(crate) wire: &'static str,
+    pub(crate) topics: u64,
+    /// Of all topics together.
+    pub(crate) subscriptions: u64,
+    /// Over HTTP instead of over WebSocket.
+    pub(crate) published_over_http: bool,
+    /// Subscribers that were cut off.
+    pub(crate) drop_share: Option<f64>,
+}
+
+impl TopicsReport {
+    fn of(load: &Load) -> Option<Self> {
+        match &load.plan {
+            ScenarioPlan::Topics(plan) => Some(Self {
+                wire: corewire::wire::SUBPROTOCOL,
+                topics: plan.hall.topics,
+                subscriptions: plan.hall.subscriptions,
+                published_over_http: plan.http.is_some(),
+                drop_share: plan.drop,
+            }),
+            ScenarioPlan::Idle(IdlePlan { topics: Some(idle), .. }) => Some(Self {
+                wire: if idle.is_v1 { corewire::wire::SUBPROTOCOL } else { "raw" },
+                topics: idle.topics,
+                subscriptions: load.connections as u64,
+                published_over_http: false,
+                drop_share: None,
+            }),
+            ScenarioPlan::Echo(_)
+            | ScenarioPlan::Idle(_)
+            | ScenarioPlan::Fanout(_)
+            | ScenarioPlan::Storm(_)
+            | ScenarioPlan::Slow(_) => None,
+        }
+    }
 }
 
 /// What came of it.
@@ -213,6 +258,7 @@ impl Report {
             opening: Summary::of("opening", &outcome.tally.opening),
             meanwhile: Summary::of("recovery_response", &outcome.tally.meanwhile),
             subscriber: Summary::of("subscriber_mean", &outcome.tally.subscriber_means),
+            client_recovery: Summary::of("client_recovery", &outcome.tally.client_recovery),
             recovery_ns: outcome.tally.recovery_ns,
             slow_dropped_connections: outcome.tally.slow_dropped,
             wire: WireReport::of(load, outcome),
@@ -241,6 +287,7 @@ impl Plan {
                 corewire::protocol::MessageKind::Text => "text",
                 corewire::protocol::MessageKind::Binary => "binary",
             },
+            topics: TopicsReport::of(load),
             inflight_messages: load.plan.inflight(),
             rate_per_second: load.plan.rate_per_second(),
             spin: load.spin,

@@ -41,6 +41,15 @@ impl Report {
             plan.measured_s,
             plan.warm_up_s,
             if plan.cool_down_s > 0.0 { format!(", {} s of cool-down", plan.cool_down_s) } else { String::new() },
+        )?;
+        let Some(topics) = &plan.topics else { return Ok(()) };
+        writeln!(
+            f,
+            "topics     {} with {} subscriptions over {}{}",
+            show_count(topics.topics),
+            show_count(topics.subscriptions),
+            topics.wire,
+            if topics.published_over_http { ", published over HTTP" } else { "" },
         )
     }
 
@@ -49,7 +58,7 @@ impl Report {
         // A steady storm counts connections where all others count messages.
         let (begun, done, things) = match self.scenario {
             "storm" if self.plan.payload_bytes == "0" => ("begun", "opened", "connections"),
-            "fanout" => ("published", "delivered", "messages"),
+            "fanout" | "recovery" => ("published", "delivered", "messages"),
             _ => ("sent", "answered", "messages"),
         };
         write!(f, "achieved   {} {begun}", show_count(achieved.sent_messages))?;
@@ -119,13 +128,15 @@ impl Report {
         summary_line(f, "service (uncorrected)", &self.service)?;
         summary_line(f, "opening a connection", &self.opening)?;
         summary_line(f, "response in recovery", &self.meanwhile)?;
+        summary_line(f, "recovery of a client", &self.client_recovery)?;
         summary_line(f, "means of subscribers", &self.subscriber)?;
         summary_line(f, "our own lateness", &self.generator.lateness)
     }
 
     fn scenario_lines(&self, f: &mut Formatter<'_>) -> fmt::Result {
         if let Some(recovery_ns) = self.recovery_ns {
-            writeln!(f, "\nrecovery   all connections were back after {}", show_ns(recovery_ns))?;
+            let what = if self.scenario == "recovery" { "subscribers had caught up" } else { "connections were back" };
+            writeln!(f, "\nrecovery   all {what} after {}", show_ns(recovery_ns))?;
         }
         if self.slow_dropped_connections > 0 {
             writeln!(f, "\nslow       the server let {} slow clients go", self.slow_dropped_connections)?;

@@ -4,24 +4,20 @@
 //! follows from the schedule, so every worker knows what it should hear without being told. Closed loop: whoever hears
 //! the last delivery of a publication sends the next one.
 
-mod numbering;
-mod publications;
-
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use corewire::protocol::MessageKind;
 
 use super::Scenario;
+use super::numbering::{Numbering, Publication};
+use super::publications::{self, Publications};
 use crate::latency::{self, Latencies};
 use crate::link::Desk;
 use crate::payload::{Content, Expected, Pattern};
 use crate::schedule::Schedule;
 use crate::sequence::{Heard, Sequence};
 use crate::template::Template;
-
-use numbering::{Numbering, Publication};
-pub(crate) use publications::Publications;
 
 /// Who publishes what to whom.
 #[derive(Clone, Debug)]

@@ -8,8 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 
 use corewire::protocol::MessageKind;
+use corewire::wire::{ClientMessage, ServerMessage};
 
 use super::Scenario;
+use super::topics::{say, topic_name};
 use crate::link::{Desk, Reading};
 use crate::payload::{Content, Expected, Pattern};
 
@@ -23,6 +25,28 @@ pub(crate) struct IdlePlan {
     /// Whether a receive is posted for each connection: it costs kernel memory, on our side.
     pub(crate) reads: bool,
     pub(crate) talk: Arc<Talk>,
+    /// Each subscribes to a topic.
+    pub(crate) topics: Option<IdleTopics>,
+}
+
+/// What the idle have subscribed to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct IdleTopics {
+    /// `corewire.v1`; otherwise the topic stands in the URL.
+    pub(crate) is_v1: bool,
+    /// Connections subscribe to them in turn.
+    pub(crate) topics: u64,
+    /// Connections of other processes in front of this one's.
+    pub(crate) first_link: u64,
+    /// How long nothing may happen while all subscribe.
+    pub(crate) timeout_ns: u64,
+}
+
+impl IdleTopics {
+    /// The topic of a connection of this process.
+    pub(crate) fn topic_of(&self, link: u64) -> String {
+        topic_name((self.first_link + link) % self.topics)
+    }
 }
 
 /// What the connections are to do now, and what they have done. Written and read by several threads.
@@ -84,8 +108,19 @@ pub(crate) struct Idle {
     /// What the connections do.
     mood: Mood,
     stopped_ns: Option<u64>,
+    /// Subscriptions over `corewire.v1`.
+    subscribing: Subscribing,
     /// Whether those that the server let go had time to be noticed.
     looked: bool,
+}
+
+/// How far the subscriptions are.
+#[derive(Default)]
+struct Subscribing {
+    asked: u64,
+    acknowledged: u64,
+    last_step_ns: u64,
+    failure: Option<String>,
 }
 
 /// What a link says.
@@ -106,6 +141,7 @@ impl Idle {
             out: BTreeMap::new(),
             talking: 0,
             mood: Mood::Silent,
+            subscribing: Subscribing::default(),
             stopped_ns: None,
             looked: false,
         }
@@ -129,6 +165,27 @@ impl Idle {
         let pattern = &self.pattern;
         desk.send(slot, pattern.kind(), TALK_BYTES, |out| pattern.write(origin, sequence, TALK_BYTES, out));
         desk.tally.sent(intended_ns, desk.now_ns);
+    }
+
+    /// The server says something of a subscription.
+    fn hear_answer(&mut self, slot: usize, payload: &[u8], desk: &mut Desk) {
+        match std::str::from_utf8(payload).ok().map(ServerMessage::decode) {
+            Some(Ok(ServerMessage::Ack(ack))) if ack.id == 1 => {
+                self.subscribing.acknowledged += 1;
+                self.subscribing.last_step_ns = desk.now_ns;
+                if !self.plan.reads {
+                    desk.links[slot].read(Reading::Stopped);
+                }
+            }
+            Some(Ok(ServerMessage::Error { code, message, .. })) => {
+                let sentence = format!("the server answered {code}: {message}");
+                self.subscribing.failure.get_or_insert(sentence);
+            }
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => {
+                desk.tally.error("no_message", || "the server said what is no message of corewire.v1".to_owned());
+            }
+        }
     }
 
     /// A message that was out is not any more.
@@ -172,9 +229,30 @@ impl Scenario for Idle {
     }
 
     fn on_open(&mut self, slot: usize, desk: &mut Desk) {
-        if !self.plan.reads {
+        if let Some(topics) = self.plan.topics.filter(|topics| topics.is_v1) {
+            let topic = topics.topic_of(u64::from(self.first_origin) + slot as u64);
+            self.subscribing.asked += 1;
+            say(slot, &ClientMessage::Connect { id: 0, token: None }, desk);
+            let (id, topic) = (1, topic.into());
+            say(slot, &ClientMessage::Subscribe { id, topic, recover: None, token: None, presence: false }, desk);
+        } else if !self.plan.reads {
             desk.links[slot].read(Reading::Stopped);
         }
+    }
+
+    fn is_ready(&mut self, desk: &mut Desk) -> Result<bool, String> {
+        let Some(topics) = self.plan.topics else { return Ok(true) };
+        let Subscribing { asked, acknowledged, last_step_ns, failure } = &mut self.subscribing;
+        if let Some(failure) = failure.take() {
+            return Err(failure);
+        }
+        if *last_step_ns == 0 {
+            *last_step_ns = desk.now_ns;
+        }
+        if acknowledged < asked && desk.now_ns > *last_step_ns + topics.timeout_ns {
+            return Err(format!("{} of {asked} subscriptions were not acknowledged", *asked - *acknowledged));
+        }
+        Ok(acknowledged >= asked)
     }
 
     fn on_start(&mut self, _desk: &mut Desk) {}
@@ -197,6 +275,9 @@ impl Scenario for Idle {
 
     fn on_message(&mut self, slot: usize, kind: MessageKind, payload: &[u8], desk: &mut Desk) {
         desk.tally.arrived(payload.len(), desk.now_ns);
+        if self.plan.topics.is_some_and(|topics| topics.is_v1) {
+            return self.hear_answer(slot, payload, desk);
+        }
         // If nothing is out, nobody asked for it, and nobody minds: servers greet.
         let Some((intended_ns, sent_ns)) = self.take_out(slot) else { return };
         let (origin, sequence) = (self.first_origin + slot as u32, self.lanes[slot].sequence);

@@ -3,8 +3,11 @@
 pub(crate) mod echo;
 pub(crate) mod fanout;
 pub(crate) mod idle;
+mod numbering;
+pub(crate) mod publications;
 pub(crate) mod slow;
 pub(crate) mod storm;
+pub(crate) mod topics;
 
 use corewire::protocol::MessageKind;
 
@@ -39,6 +42,15 @@ pub(crate) trait Scenario {
 
     /// A link could not be opened; it is counted already.
     fn on_open_failed(&mut self, _slot: usize, _error: &OpenError, _desk: &mut Desk) {}
+
+    /// Whether everything that must be said in front of the start has been answered. Asked once all links are open.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says why the run is pointless.
+    fn is_ready(&mut self, _desk: &mut Desk) -> Result<bool, String> {
+        Ok(true)
+    }
 
     /// Everything is open: begin.
     fn on_start(&mut self, desk: &mut Desk);

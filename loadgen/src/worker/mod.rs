@@ -27,6 +27,9 @@ use crate::transport::Dial;
 
 use phases::Worker;
 
+/// Of a link of this worker, without the question mark.
+pub(crate) type QueryOf = Box<dyn Fn(usize) -> String + Send>;
+
 /// What a worker is told.
 pub(crate) struct Assignment {
     pub(crate) index: usize,
@@ -47,6 +50,8 @@ pub(crate) struct Assignment {
     pub(crate) message_bytes_max: usize,
     /// Source addresses, link by link in turn; empty for the kernel's choice.
     pub(crate) sources: Vec<IpAddr>,
+    /// What stands in the query of each link's URL, if that is not the same for all.
+    pub(crate) query_of: Option<QueryOf>,
     pub(crate) seed: u64,
 }
 

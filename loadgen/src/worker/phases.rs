@@ -139,9 +139,16 @@ impl Worker {
             self.desk.open(self.asked);
             self.asked += 1;
         }
-        if self.asked == self.assignment.open_first && self.opening == 0 && self.desk.wanted.is_empty() {
-            self.phase = Phase::Waiting;
-            self.board.ready.fetch_add(1, Ordering::AcqRel);
+        if self.asked < self.assignment.open_first || self.opening > 0 || !self.desk.wanted.is_empty() {
+            return;
+        }
+        match self.scenario.is_ready(&mut self.desk) {
+            Ok(false) => {}
+            Ok(true) => {
+                self.phase = Phase::Waiting;
+                self.board.ready.fetch_add(1, Ordering::AcqRel);
+            }
+            Err(reason) => self.board.fail(reason),
         }
     }
 

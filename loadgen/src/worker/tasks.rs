@@ -44,16 +44,20 @@ pub(super) fn start_opening(worker: &Rc<RefCell<Worker>>) {
 
 /// Opens a link and starts its tasks.
 async fn open(worker: Rc<RefCell<Worker>>, dial: Rc<Dial>, slot: usize) {
-    let (source, mut random, seed) = {
+    let (source, path, mut random, seed) = {
         let mut worker = worker.borrow_mut();
         let sources = &worker.assignment.sources;
         let source = (!sources.is_empty()).then(|| sources[slot % sources.len()]);
+        let path = match &worker.assignment.query_of {
+            None => dial.target.path.clone(),
+            Some(query_of) => dial.target.path_with(&query_of(slot)),
+        };
         let (key_seed, seed) = (worker.random.next_u64(), worker.random.next_u64());
-        (source, Random::new(key_seed), seed)
+        (source, path, Random::new(key_seed), seed)
     };
     // A workspace of its own for the one value that it makes: the worker's cannot be held across an await.
     let mut workspace = Workspace::new(Limits { ping_interval: Duration::ZERO, ..Limits::default() }, seed);
-    let opening = transport::open(&dial, source, &mut random, &mut workspace);
+    let opening = transport::open(&dial, path, source, &mut random, &mut workspace);
     let result = within(&worker, slot, dial.timeout, opening).await.unwrap_or(Err(OpenError::TimedOut(dial.timeout)));
     let tasks = worker.borrow_mut().handle_opened(slot, result);
     start_opening(&worker);

@@ -221,7 +221,7 @@ impl Hearer {
 }
 
 /// A frame as a server sends it; for payloads below 64 KiB.
-fn frame(text: bool, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(text: bool, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![if text { 0x81 } else { 0x82 }];
     match payload.len() {
         len @ 0..126 => frame.push(len as u8),
@@ -242,9 +242,14 @@ pub(crate) fn corewire() -> PathBuf {
     path
 }
 
+/// A port that nobody listens on.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 /// A run against Corewire in `mode`.
 pub(crate) fn report_of_corewire(mode: &str, words: &str) -> serde_json::Value {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let server = format!("{} {mode} --listen 127.0.0.1:{port} --log-level error", corewire().display());
     report_with(&words.replacen(' ', &format!(" ws://127.0.0.1:{port}/ "), 1), &["--spawn", &server])
 }

@@ -1,4 +1,4 @@
-//! What the workers of a fan-out tell each other: when each publication left, and who still waits for it.
+//! What the workers of a fan-out tell each other: when each publication left, where it stands, and who waits for it.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -21,6 +21,8 @@ struct Slot {
     sent_ns: AtomicU64,
     /// The publication's [`tag`], and below it how many workers have not heard all that they should.
     waiting: AtomicU64,
+    /// Its offset in its topic, as whoever heard it first was told; zero until then.
+    offset: AtomicU64,
 }
 
 impl Publications {
@@ -50,6 +52,7 @@ impl Publications {
         let slot = &self.slots[self.index(publication)];
         let workers = u64::from(self.hearing[topic as usize].load(Ordering::Relaxed));
         slot.sent_ns.store(sent_ns, Ordering::Relaxed);
+        slot.offset.store(0, Ordering::Relaxed);
         slot.waiting.store(tag(publication) | workers, Ordering::Release);
         self.counts[publication.publisher as usize].store(publication.number + 1, Ordering::Release);
     }
@@ -65,6 +68,18 @@ impl Publications {
         let slot = &self.slots[self.index(publication)];
         // The place may be taken by a newer one at any moment: nothing near that age is believed.
         (age < self.slots_each as u64 / 2).then(|| slot.sent_ns.load(Ordering::Relaxed))
+    }
+
+    /// Somebody was told that it stands at `offset`, which is not zero. False if somebody else was told another one.
+    pub(super) fn stands_at(&self, publication: Publication, offset: u64) -> bool {
+        if self.sent_ns(publication).is_none() {
+            return true;
+        }
+        let known = &self.slots[self.index(publication)].offset;
+        match known.compare_exchange(0, offset, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => true,
+            Err(known) => known == offset,
+        }
     }
 
     /// One worker has heard all that it should. True for the last of them, once.
@@ -132,6 +147,18 @@ mod tests {
         assert!(publications.worker_heard(FIRST));
         assert!(!publications.is_waited_for(FIRST));
         assert!(!publications.worker_heard(FIRST) && !publications.give_up(FIRST), "it is complete");
+    }
+
+    #[test]
+    fn a_publication_stands_at_one_offset_for_everybody() {
+        let publications = Publications::new(2, 1, 8);
+        publications.begin(FIRST, 0, 1);
+        assert!(publications.stands_at(FIRST, 5) && publications.stands_at(FIRST, 5));
+        assert!(!publications.stands_at(FIRST, 6));
+        let same_place = Publication { number: publications.slots_each as u64, ..FIRST };
+        publications.begin(same_place, 0, 2);
+        assert!(publications.stands_at(FIRST, 6), "it is forgotten");
+        assert!(publications.stands_at(same_place, 7) && !publications.stands_at(same_place, 5));
     }
 
     #[test]
