@@ -56,6 +56,8 @@ pub mod wire;
 pub mod tls;
 
 #[cfg(feature = "engine")]
+pub mod backend;
+#[cfg(feature = "engine")]
 pub mod handler;
 #[cfg(feature = "engine")]
 pub mod ids;
@@ -74,6 +76,8 @@ pub mod builtin;
 pub mod config;
 #[cfg(feature = "control")]
 pub mod control;
+#[cfg(feature = "webhooks")]
+pub mod webhooks;
 
 /// The examples in README.md, compiled.
 #[cfg(all(doctest, feature = "engine"))]

@@ -42,9 +42,10 @@ const ROOMS: &[Room] = &[
         neighbours: &["protocol", "http", "ids", "connection", "tls", "topics"],
         crates: &["bytes"],
     },
+    Room { name: "backend", neighbours: &["handler", "ids", "topics"], crates: &[] },
     Room {
         name: "builtin",
-        neighbours: &["auth", "handler", "http", "protocol", "rate", "topics", "wire"],
+        neighbours: &["auth", "backend", "handler", "http", "protocol", "rate", "topics", "wire"],
         crates: &["bytes"],
     },
     Room {
@@ -56,6 +57,24 @@ const ROOMS: &[Room] = &[
         name: "control",
         neighbours: &["metrics", "mesh", "config"],
         crates: &["axum", "hyper", "hyper_util", "rustix", "tokio"],
+    },
+    Room {
+        name: "webhooks",
+        neighbours: &["backend", "metrics", "server", "topics"],
+        crates: &[
+            "aws_lc_rs",
+            "base64",
+            "bytes",
+            "http_body_util",
+            "hyper",
+            "hyper_rustls",
+            "hyper_util",
+            "rustls",
+            "rustls_native_certs",
+            "serde",
+            "serde_json",
+            "tokio",
+        ],
     },
     Room {
         name: "config",
@@ -83,10 +102,11 @@ const EVERYWHERE: &[&str] = &["std", "core", "thiserror", "tracing"];
 const STATE_MUST_NOT_NAME: &[&str] = &["monoio", "io_uring", "rustix", "socket2", "std::os", "std::net::Tcp"];
 
 /// Where the clock may be read. Everybody else is told what time it is.
-const CLOCK_READERS: &[&str] = &["shard/clock.rs", "control/", "server", "startup.rs"];
+const CLOCK_READERS: &[&str] =
+    &["shard/clock.rs", "control/", "server", "startup.rs", "webhooks/delivery.rs", "webhooks/http.rs", "webhooks/proxy.rs"];
 
 /// Where atomics may stand: what crosses cores, and what others read.
-const ATOMIC_USERS: &[&str] = &["mesh/", "metrics.rs"];
+const ATOMIC_USERS: &[&str] = &["mesh/", "metrics.rs", "webhooks/figures.rs", "webhooks/gate.rs"];
 
 /// Where `unsafe` may stand, and how often at most.
 const UNSAFE_USERS: &[(&str, usize)] =
