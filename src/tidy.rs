@@ -102,8 +102,15 @@ const EVERYWHERE: &[&str] = &["std", "core", "thiserror", "tracing"];
 const STATE_MUST_NOT_NAME: &[&str] = &["monoio", "io_uring", "rustix", "socket2", "std::os", "std::net::Tcp"];
 
 /// Where the clock may be read. Everybody else is told what time it is.
-const CLOCK_READERS: &[&str] =
-    &["shard/clock.rs", "control/", "server", "startup.rs", "webhooks/delivery.rs", "webhooks/http.rs", "webhooks/proxy.rs"];
+const CLOCK_READERS: &[&str] = &[
+    "shard/clock.rs",
+    "control/",
+    "server",
+    "startup.rs",
+    "webhooks/delivery.rs",
+    "webhooks/http.rs",
+    "webhooks/proxy.rs",
+];
 
 /// Where atomics may stand: what crosses cores, and what others read.
 const ATOMIC_USERS: &[&str] = &["mesh/", "metrics.rs", "webhooks/figures.rs", "webhooks/gate.rs"];

@@ -82,7 +82,12 @@ fn webhook_samples(figures: &WebhookFigures) -> [Sample; 8] {
     };
     [
         counter("webhook_events_total", None, "Events taken in to be delivered.", gate.entered()),
-        counter("webhook_events_delivered_total", None, "Events that the webhook has accepted.", figures.delivered.get()),
+        counter(
+            "webhook_events_delivered_total",
+            None,
+            "Events that the webhook has accepted.",
+            figures.delivered.get(),
+        ),
         counter(
             "webhook_events_lost_total",
             None,
@@ -114,12 +119,7 @@ fn proxy_samples(figures: &ProxyFigures) -> [Sample; 5] {
     ]
 }
 
-fn counter(
-    name: &'static str,
-    label: Option<(&'static str, &'static str)>,
-    help: &'static str,
-    value: u64,
-) -> Sample {
+fn counter(name: &'static str, label: Option<(&'static str, &'static str)>, help: &'static str, value: u64) -> Sample {
     Sample { name, label, help, kind: Kind::Counter, value }
 }
 

@@ -169,7 +169,8 @@ mod tests {
 
     #[test]
     fn urls_are_checked_before_anything_is_sent() {
-        for good in ["http://localhost", "https://example.com:8443/hook?key=1", "http://[::1]:80/", "http://10.0.0.9/a"] {
+        for good in ["http://localhost", "https://example.com:8443/hook?key=1", "http://[::1]:80/", "http://10.0.0.9/a"]
+        {
             assert!(good.parse::<Endpoint>().is_ok(), "{good}");
         }
         let cases = [

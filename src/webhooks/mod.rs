@@ -114,13 +114,8 @@ impl Prepared {
     /// # Errors
     ///
     /// If a URL cannot be reached from this system; see [`SetupError`].
-    pub fn new(
-        webhook: Option<WebhookOptions>,
-        proxy: Option<ProxyOptions>,
-        random: u64,
-    ) -> Result<Self, SetupError> {
-        let mut this =
-            Self { observer: None, decider: None, figures: Figures::default(), delivery: None, proxy: None };
+    pub fn new(webhook: Option<WebhookOptions>, proxy: Option<ProxyOptions>, random: u64) -> Result<Self, SetupError> {
+        let mut this = Self { observer: None, decider: None, figures: Figures::default(), delivery: None, proxy: None };
         if let Some(options) = webhook {
             let figures = Arc::new(WebhookFigures::new(Gate::new(options.queue_events, options.queue_bytes)));
             let batches = BatchOptions {

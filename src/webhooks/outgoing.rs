@@ -50,7 +50,10 @@ enum UnderWay {
     /// Somebody sends it.
     Sent(Batch),
     /// Nobody does, until then.
-    Failed { batch: Batch, retry_at: Instant },
+    Failed {
+        batch: Batch,
+        retry_at: Instant,
+    },
 }
 
 #[derive(Debug)]
