@@ -60,7 +60,7 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "webhooks",
-        neighbours: &["backend", "metrics", "server", "topics"],
+        neighbours: &["backend", "ids", "metrics", "topics"],
         crates: &[
             "aws_lc_rs",
             "base64",
@@ -78,7 +78,7 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "config",
-        neighbours: &["auth", "connection", "http", "rate", "server", "topics"],
+        neighbours: &["auth", "backend", "connection", "http", "rate", "server", "topics", "webhooks"],
         crates: &["clap", "humantime", "toml", "tracing_subscriber"],
     },
     Room {
@@ -88,7 +88,10 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "startup",
-        neighbours: &["builtin", "config", "control", "protocol", "reload", "server", "tls", "topics"],
+        neighbours: &[
+            "backend", "builtin", "config", "control", "handler", "metrics", "protocol", "reload", "server", "tls",
+            "topics", "webhooks",
+        ],
         crates: &["rustix", "signal_hook"],
     },
     Room { name: "reload", neighbours: &["auth", "builtin", "config", "server", "tls"], crates: &[] },

@@ -9,9 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::target::{Say, Target};
-use common::{PATIENCE, TestServer, VARIANTS, bounded, serve, until};
+use common::{PATIENCE, bounded, until};
 use corewire::backend::{Event, EventKind, EventKinds, Observer};
-use corewire::builtin::Echo;
 use corewire::topics::Topic;
 use corewire::webhooks::{Figures, Prepared, Running, Secret, WebhookOptions};
 use serde_json::Value;
@@ -33,23 +32,21 @@ fn options(url: &str) -> WebhookOptions {
     }
 }
 
-/// A webhook that is told of events by the test, and a server that tells it of none.
+/// A webhook that is told of events by the test.
 struct Stage {
     observer: Arc<dyn Observer>,
     figures: Figures,
     running: Running,
-    _server: TestServer,
 }
 
 impl Stage {
     fn new(options: WebhookOptions) -> Self {
         let prepared = Prepared::new(Some(options), None, 0x5eed).expect("it needs no authorities");
-        let server = serve(VARIANTS[2], |builder| builder.cores(vec![0]), |_| Echo);
         let observer = prepared.observer().expect("a webhook");
         assert!(prepared.decider().is_none());
         let figures = prepared.figures();
-        let running = prepared.start(server.handle.clone()).expect("a thread");
-        Self { observer, figures, running, _server: server }
+        let running = prepared.start().expect("a thread");
+        Self { observer, figures, running }
     }
 
     fn tell(&self, numbers: impl IntoIterator<Item = usize>) {

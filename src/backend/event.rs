@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::ids::ConnId;
-use crate::topics::{Draft, Position, Subject, Topic};
+use crate::topics::{Draft, HomeEvent, Position, Subject, Topic};
 
 /// Somebody who is connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +100,15 @@ pub trait Observer: Send + Sync + 'static {
 }
 
 impl Event {
+    /// What a topic's home tells, if it is something for back ends.
+    pub fn of_topic(event: HomeEvent) -> Option<Self> {
+        match event {
+            HomeEvent::Occupied(topic) => Some(Self::Occupied(topic)),
+            HomeEvent::Vacated(topic) => Some(Self::Vacated(topic)),
+            HomeEvent::Presence(..) => None,
+        }
+    }
+
     /// Which kind it is of.
     pub fn kind(&self) -> EventKind {
         match self {

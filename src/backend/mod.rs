@@ -6,4 +6,4 @@ mod event;
 mod question;
 
 pub use event::{Client, Event, EventKind, EventKinds, Observer};
-pub use question::{Allowed, Decided, Decider, Denied, Overloaded, Question, Verdict, WhoAsks};
+pub use question::{Allowed, Decider, Denied, Overloaded, Question, Verdict, WhoAsks};

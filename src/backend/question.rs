@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::handler::Deferred;
+use crate::handler::{ConnHandle, Deferred};
 use crate::ids::ConnId;
 
 /// May it?
@@ -19,14 +19,16 @@ pub enum Question {
         protocol: &'static str,
         /// The token that it showed, not looked into.
         token: Option<Box<str>>,
+        /// What its URL asks to subscribe to; of others nothing is known yet.
+        topics: Vec<Box<str>>,
     },
-    /// Subscribe.
+    /// Subscribe to a topic that neither its namespace nor an earlier verdict opens to it.
     Subscribe {
         /// The connection's name.
         connection: ConnId,
         /// Who it is; `None` for nobody in particular.
         user: Option<Box<str>>,
-        /// A topic or pattern.
+        /// Its name.
         topic: Box<str>,
         /// The token that it showed for this topic, not looked into.
         token: Option<Box<str>>,
@@ -39,7 +41,8 @@ pub type Verdict = Result<Allowed, Denied>;
 /// It may.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Allowed {
-    /// Who it is; nobody in particular if there is none.
+    /// Who it is, in 1 to 255 bytes; nobody in particular if there is none, and then nothing else is granted to a
+    /// connection. To a subscription, only `info` and `expires_in` are.
     pub user: Option<Box<str>>,
     /// What others see of it in presence: a JSON object.
     pub info: Option<Box<str>>,
@@ -56,7 +59,7 @@ pub struct Allowed {
 pub enum Denied {
     /// The back end said so.
     Refused {
-        /// A code of its own for the WebSocket's Close, 4100 to 4999.
+        /// The connection is to be closed with this code, 4000 to 4999.
         code: Option<u16>,
         /// For the client.
         reason: Box<str>,
@@ -69,24 +72,8 @@ pub enum Denied {
 pub enum WhoAsks {
     /// A client whose request is to be answered; the verdict is given to `Handler::upgrade_deferred`.
     Upgrade(Deferred),
-    /// A client that is open and paused; a [`Decided`] is given to `Handler::cast` on its core.
-    Connection {
-        /// Its name.
-        id: ConnId,
-        /// The asker's own, to know the question by.
-        ticket: u64,
-    },
-}
-
-/// A verdict for a connection that is open.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decided {
-    /// Whose.
-    pub connection: ConnId,
-    /// The asker's own.
-    pub ticket: u64,
-    /// What it is.
-    pub verdict: Verdict,
+    /// A client that is open; the verdict is given to `Handler::told`.
+    Connection(ConnHandle),
 }
 
 /// Too many questions are waiting already.

@@ -27,7 +27,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::backend::{Decider, EventKinds, Observer};
-use crate::server::Handle;
 use backoff::Backoff;
 use delivery::Delivery;
 use figures::{ProxyFigures, WebhookFigures};
@@ -156,19 +155,19 @@ impl Prepared {
         self.figures.clone()
     }
 
-    /// Starts the thread; `server` is told the verdicts. What has come meanwhile was kept.
+    /// Starts the thread. What has come meanwhile was kept.
     ///
     /// # Errors
     ///
     /// [`SetupError::Thread`].
-    pub fn start(self, server: Handle) -> Result<Running, SetupError> {
+    pub fn start(self) -> Result<Running, SetupError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(SetupError::Thread)?;
         let (stop, stopped) = watch::channel(None);
         let Self { delivery, proxy, .. } = self;
         let work = async move {
             // It ends with the runtime; who still waits is refused then.
             if let Some(proxy) = proxy {
-                tokio::spawn(proxy.run(server));
+                tokio::spawn(proxy.run());
             }
             match delivery {
                 Some(delivery) => delivery.run(stopped).await,

@@ -11,8 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::figures::ProxyFigures;
 use super::http::{PostError, Poster};
 use super::verdict::{self, BadAnswer};
-use crate::backend::{Decided, Decider, Denied, Overloaded, Question, Verdict, WhoAsks};
-use crate::server::Handle;
+use crate::backend::{Decider, Denied, Overloaded, Question, Verdict, WhoAsks};
 
 /// The cores' end.
 pub(super) struct Desk {
@@ -86,14 +85,14 @@ impl Proxy {
     }
 
     /// Asks and answers for as long as it is polled.
-    pub(super) async fn run(mut self, server: Handle) {
+    pub(super) async fn run(mut self) {
         while let Some(asked) = self.questions.recv().await {
-            tokio::spawn(answer(Arc::clone(&self.asker), asked, server.clone()));
+            tokio::spawn(answer(Arc::clone(&self.asker), asked));
         }
     }
 }
 
-async fn answer(asker: Arc<Asker>, asked: Asked, server: Handle) {
+async fn answer(asker: Arc<Asker>, asked: Asked) {
     let Asked { question, asks, place } = asked;
     let verdict = asker.ask(&question).await;
     match asks {
@@ -102,10 +101,10 @@ async fn answer(asker: Arc<Asker>, asked: Asked, server: Handle) {
                 tracing::warn!("a core is too busy for the connect proxy's verdict; the client will be refused");
             }
         }
-        WhoAsks::Connection { id, ticket } => {
-            let decided = Arc::new(Decided { connection: id, ticket, verdict });
+        WhoAsks::Connection(connection) => {
+            let verdict = Arc::new(verdict);
             // The connection waits, so this must arrive; a core empties its mailbox in its next turn.
-            while server.cast(id.core(), decided.clone()).is_err() {
+            while connection.tell(verdict.clone()).is_err() {
                 tokio::time::sleep(BUSY_PAUSE).await;
             }
         }
@@ -118,7 +117,7 @@ impl Asker {
         let body = verdict::encode(question).into();
         let asking = async {
             let _request = self.requests.acquire().await;
-            Ok::<Verdict, NoVerdict>(verdict::decode(&self.poster.post(body).await?)?)
+            Ok::<Verdict, NoVerdict>(verdict::decode(question, &self.poster.post(body).await?)?)
         };
         // The time runs from the question, not from the request: somebody waits.
         let outcome = tokio::time::timeout(self.timeout, asking).await;

@@ -12,11 +12,12 @@ use crate::topics::{Pattern, Topic};
 /// The body of the request.
 pub(super) fn encode(question: &Question) -> Vec<u8> {
     let form = match question {
-        Question::Connect { connection, address, protocol, token } => Form::Connect {
+        Question::Connect { connection, address, protocol, token, topics } => Form::Connect {
             connection: connection.to_string(),
             address: address.map(|address| address.to_string()),
             protocol,
             token: token.as_deref(),
+            topics,
         },
         Question::Subscribe { connection, user, topic, token } => Form::Subscribe {
             connection: connection.to_string(),
@@ -38,6 +39,8 @@ enum Form<'a> {
         protocol: &'static str,
         #[serde(skip_serializing_if = "Option::is_none")]
         token: Option<&'a str>,
+        #[serde(skip_serializing_if = "<[_]>::is_empty")]
+        topics: &'a [Box<str>],
     },
     Subscribe {
         connection: String,
@@ -78,8 +81,8 @@ struct Answer<'a> {
     reason: Option<String>,
 }
 
-/// Reads an answer.
-pub(super) fn decode(body: &[u8]) -> Result<Verdict, BadAnswer> {
+/// Reads an answer to `question`.
+pub(super) fn decode(question: &Question, body: &[u8]) -> Result<Verdict, BadAnswer> {
     let not_json = |error: serde_json::Error| BadAnswer::NotJson(error.to_string());
     // serde would take an array for the fields in their order.
     let object: &RawValue = serde_json::from_slice(body).map_err(not_json)?;
@@ -87,13 +90,18 @@ pub(super) fn decode(body: &[u8]) -> Result<Verdict, BadAnswer> {
         return Err(BadAnswer::NotJson("it is no object".to_owned()));
     }
     let answer: Answer<'_> = serde_json::from_str(object.get()).map_err(not_json)?;
-    if answer.allow { allowed(answer).map(Ok) } else { denied(answer).map(Err) }
+    if answer.allow { allowed(question, answer).map(Ok) } else { denied(answer).map(Err) }
 }
 
-fn allowed(answer: Answer<'_>) -> Result<Allowed, BadAnswer> {
+fn allowed(question: &Question, answer: Answer<'_>) -> Result<Allowed, BadAnswer> {
     let user = answer.user.filter(|user| !user.is_empty());
     if user.as_ref().is_some_and(|user| user.len() > USER_BYTES_MAX) {
         return Err(BadAnswer::Field { field: "user", expected: "a string of at most 255 bytes" });
+    }
+    let says_more =
+        answer.info.is_some() || answer.expires_in.is_some() || answer.subscribe.is_some() || answer.publish.is_some();
+    if matches!(question, Question::Connect { .. }) && user.is_none() && says_more {
+        return Err(BadAnswer::Field { field: "user", expected: "there where something is granted to it" });
     }
     let info = answer.info.map(RawValue::get);
     if info.is_some_and(|info| !info.starts_with('{') || info.len() > INFO_BYTES_MAX) {
@@ -145,6 +153,10 @@ mod tests {
 
     const CONNECTION: ConnId = ConnId { core: 0, index: 17, generation: 3 };
 
+    fn connect() -> Question {
+        Question::Connect { connection: CONNECTION, address: None, protocol: "raw", token: None, topics: Vec::new() }
+    }
+
     #[test]
     fn what_is_asked() {
         let cases = [
@@ -154,21 +166,28 @@ mod tests {
                     address: Some([10, 0, 0, 9].into()),
                     protocol: "raw",
                     token: Some("a\"b".into()),
+                    topics: vec!["news".into()],
                 },
-                r#"{"kind":"connect","connection":"0-17-3","address":"10.0.0.9","protocol":"raw","token":"a\"b"}"#,
+                r#"{"kind":"connect","connection":"0-17-3","address":"10.0.0.9","protocol":"raw","token":"a\"b","topics":["news"]}"#,
             ),
             (
-                Question::Connect { connection: CONNECTION, address: None, protocol: "corewire.v1", token: None },
+                Question::Connect {
+                    connection: CONNECTION,
+                    address: None,
+                    protocol: "corewire.v1",
+                    token: None,
+                    topics: Vec::new(),
+                },
                 r#"{"kind":"connect","connection":"0-17-3","protocol":"corewire.v1"}"#,
             ),
             (
                 Question::Subscribe {
                     connection: CONNECTION,
                     user: Some("ada".into()),
-                    topic: "chat:*".into(),
+                    topic: "chat:a".into(),
                     token: None,
                 },
-                r#"{"kind":"subscribe","connection":"0-17-3","user":"ada","topic":"chat:*"}"#,
+                r#"{"kind":"subscribe","connection":"0-17-3","user":"ada","topic":"chat:a"}"#,
             ),
         ];
         for (question, want) in cases {
@@ -197,14 +216,22 @@ mod tests {
             (r#"{"allow":false,"code":4100,"reason":"banned","user":"not looked at"}"#, refused(Some(4100), "banned")),
         ];
         for (body, want) in cases {
-            assert_eq!(decode(body.as_bytes()), Ok(want), "{body}");
+            assert_eq!(decode(&connect(), body.as_bytes()), Ok(want), "{body}");
         }
+    }
+
+    #[test]
+    fn a_subscription_needs_no_user() {
+        let question = Question::Subscribe { connection: CONNECTION, user: None, topic: "a".into(), token: None };
+        let allowed = decode(&question, br#"{"allow":true,"info":{},"expires_in":5}"#).unwrap().unwrap();
+        let want = Allowed { info: Some("{}".into()), expires_in: Some(Duration::from_secs(5)), ..Allowed::default() };
+        assert_eq!(allowed, want);
     }
 
     #[test]
     fn a_long_reason_is_cut_where_a_close_has_no_more_room() {
         let body = format!(r#"{{"allow":false,"reason":"{}"}}"#, "ä".repeat(100));
-        let Ok(Err(Denied::Refused { reason, .. })) = decode(body.as_bytes()) else { panic!("{body}") };
+        let Ok(Err(Denied::Refused { reason, .. })) = decode(&connect(), body.as_bytes()) else { panic!("{body}") };
         assert_eq!(&*reason, "ä".repeat(61), "122 bytes: half a letter is none");
     }
 
@@ -221,21 +248,23 @@ mod tests {
             (r#"{"allow":true,"allow":false}"#.to_owned(), "duplicate"),
             (long("user", "7".into()), "not the JSON"),
             (long("user", format!("\"{}\"", "a".repeat(256))), "`user`"),
-            (long("info", "[]".into()), "`info`"),
-            (long("info", format!("{{\"a\":\"{}\"}}", "a".repeat(8192))), "`info`"),
-            (long("expires_in", "0".into()), "`expires_in`"),
+            (long("user", "\"a\",\"info\":[]".into()), "`info`"),
+            (long("user", format!("\"a\",\"info\":{{\"a\":\"{}\"}}", "a".repeat(8192))), "`info`"),
+            (long("user", "\"a\",\"expires_in\":0".into()), "`expires_in`"),
+            (long("expires_in", "60".into()), "`user`"),
             (long("expires_in", "-1".into()), "not the JSON"),
             (long("subscribe", "\"a\"".into()), "not the JSON"),
-            (long("subscribe", "[\"a::b\"]".into()), "`subscribe`"),
-            (long("publish", "[\"a*\"]".into()), "`publish`"),
-            (long("publish", format!("[{}\"a\"]", "\"a\",".repeat(128))), "`publish`"),
+            (long("subscribe", "[\"a\"]".into()), "`user`"),
+            (long("user", "\"a\",\"subscribe\":[\"a::b\"]".into()), "`subscribe`"),
+            (long("user", "\"a\",\"publish\":[\"a*\"]".into()), "`publish`"),
+            (long("user", format!("\"a\",\"publish\":[{}\"a\"]", "\"a\",".repeat(128))), "`publish`"),
             (r#"{"allow":false,"code":1008}"#.to_owned(), "`code`"),
             (r#"{"allow":false,"code":5000}"#.to_owned(), "`code`"),
         ];
         for (body, says) in cases {
-            let error = decode(body.as_bytes()).expect_err(&body);
+            let error = decode(&connect(), body.as_bytes()).expect_err(&body);
             assert!(error.to_string().contains(says), "{body}: {error}");
         }
-        assert!(matches!(decode(b"\xff"), Err(BadAnswer::NotJson(_))));
+        assert!(matches!(decode(&connect(), b"\xff"), Err(BadAnswer::NotJson(_))));
     }
 }

@@ -164,6 +164,7 @@ impl Got {
 
 impl Inner {
     fn serve(&self, stream: TcpStream) {
+        let socket = stream.try_clone().expect("a descriptor");
         match &self.tls {
             None => self.talk(stream),
             Some(config) => {
@@ -171,6 +172,8 @@ impl Inner {
                 self.talk(rustls::StreamOwned::new(session, stream));
             }
         }
+        // There are other descriptors of it.
+        let _ = socket.shutdown(Shutdown::Both);
     }
 
     fn talk(&self, stream: impl Read + Write) {
