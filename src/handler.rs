@@ -153,6 +153,12 @@ pub trait Handler: 'static {
         let _ = (core, message);
     }
 
+    /// Another thread said something about this connection, which is open ([`ConnHandle::tell`]). Downcast it to the type
+    /// that was told.
+    fn told(&mut self, conn: &mut Conn<'_>, session: &mut Self::Session, message: &(dyn Any + Send + Sync)) {
+        let _ = (conn, session, message);
+    }
+
     /// What connections of this wire are sent for a publication; `None` for nothing. By default its bare data.
     ///
     /// Asked at most once per publication and wire, and only if such a connection of this core hears the topic.

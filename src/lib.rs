@@ -15,6 +15,7 @@
 //! | `auth` | `auth`: tokens and API keys |
 //! | `wire` | `wire`: what clients of topics speak |
 //! | `control` | `control`: metrics and health over HTTP, on a thread of its own; needs `engine` |
+//! | `webhooks` | `webhooks`: events and questions to a back end over HTTP; needs `engine` |
 //! | `cli` | `config` and the `corewire` command; needs all others |
 //!
 //! # Map
@@ -34,9 +35,11 @@
 //! - `metrics`: counters with one writer each. Knows nobody who reads them.
 //! - `ids`: names of things that cross folders.
 //! - `handler`: what an application implements. Knows no shards and no sockets.
+//! - `backend`: what a back end is told and asked. Knows not how either travels.
 //! - `mesh`: bounded rings between cores. Knows not what an envelope means.
 //! - `shard`: one core: its connections, its timers, and monoio, which is named nowhere else.
-//! - `control`: the admin thread, and tokio, which is named nowhere else.
+//! - `control`: the admin thread, with tokio.
+//! - `webhooks`: events and questions over HTTP, with tokio too.
 //! - `builtin`: the servers of the `corewire` command: handlers like any embedder's.
 //! - `config`: options from the command line, the environment and a file. Knows nothing that runs.
 //! - `server`: builds the shards and the mesh and starts them. The only place that knows everyone.
@@ -56,6 +59,8 @@ pub mod wire;
 pub mod tls;
 
 #[cfg(feature = "engine")]
+pub mod backend;
+#[cfg(feature = "engine")]
 pub mod handler;
 #[cfg(feature = "engine")]
 pub mod ids;
@@ -74,6 +79,8 @@ pub mod builtin;
 pub mod config;
 #[cfg(feature = "control")]
 pub mod control;
+#[cfg(feature = "webhooks")]
+pub mod webhooks;
 
 /// The examples in README.md, compiled.
 #[cfg(all(doctest, feature = "engine"))]

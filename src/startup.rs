@@ -1,12 +1,16 @@
 //! From a configuration to a running server, and from a signal to its end.
 
+mod back_end;
+
 use std::io::{self, Write};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
+use back_end::{BackEnd, Reach};
 use corewire::builtin::{Broadcast, Echo, Serve};
 use corewire::config::{self, Command, Config, OriginSetting};
 use corewire::control::{self, BuildInfo, ControlHandle, ControlOptions, ControlSource, CoreMetrics};
+use corewire::metrics::Sample;
 use corewire::protocol::handshake::OriginPolicy;
 use corewire::server::{Builder, ListenAddr, Running, Server, StartError};
 use corewire::topics::{Access, Topic};
@@ -28,6 +32,9 @@ pub(crate) enum Failure {
     /// The admin listener.
     #[error("admin listener: {0}")]
     Control(#[from] control::ControlError),
+    /// The back end that is told and asked.
+    #[error("back end: {0}")]
+    BackEnd(#[from] corewire::webhooks::SetupError),
     /// Signals cannot be waited for.
     #[error("signals cannot be handled: {0}")]
     Signals(io::Error),
@@ -40,24 +47,31 @@ pub(crate) fn serve(config: &Config, cores: &[usize], load: Load) -> Result<(), 
     raise_open_files();
     let setup = Setup::new(config)?;
     let builder = builder(config, cores, &setup);
+    let back_end = BackEnd::prepare(config)?;
+    let reach = back_end.reach();
     let running = match config.command {
         Command::Serve => {
             let namespaces = config.namespaces();
             let demo_topic = Topic::parse(DEMO_TOPIC).expect("a good name");
             let may_publish = namespaces.of(&demo_topic).publish == Access::Public;
             let admission = setup.admission.clone();
-            builder.namespaces(namespaces).start(move |_| Serve::new(may_publish).admission(admission.clone()))
+            let (builder, reach) = (builder.namespaces(namespaces).outside(Arc::new(reach.clone())), reach.clone());
+            builder.start(move |_| reach.equip(Serve::new(may_publish).admission(admission.clone())))
         }
         Command::Echo => builder.start(|_| Echo),
         Command::Broadcast => builder.start(|_| Broadcast),
     }?;
     let reload = reload::reload(config.clone(), setup, running.handle(), load);
-    let source = Arc::new(Source::new(&running, cores));
-    let control = match config.admin.map(|addr| start_control(addr, &source)).transpose() {
-        Ok(control) => control,
+    let source = Arc::new(Source::new(&running, cores, reach));
+    let started = back_end.start(&config.back_end).map_err(Failure::from).and_then(|hooks| {
+        let control = config.admin.map(|addr| start_control(addr, &source)).transpose()?;
+        Ok((hooks, control))
+    });
+    let (hooks, control) = match started {
+        Ok(started) => started,
         Err(error) => {
             running.stop()?;
-            return Err(error.into());
+            return Err(error);
         }
     };
     announce(config, &running, cores, control.as_ref());
@@ -72,6 +86,9 @@ pub(crate) fn serve(config: &Config, cores: &[usize], load: Load) -> Result<(), 
         }
     });
     let drained = running.drain();
+    if let Some(hooks) = hooks {
+        back_end::stop(hooks, &config.back_end);
+    }
     if let Some(control) = control {
         control.stop();
     }
@@ -191,16 +208,18 @@ struct Source {
     /// Set when the end has begun.
     draining: OnceLock<()>,
     started_at: SystemTime,
+    back_end: Reach,
 }
 
 impl Source {
-    fn new(running: &Running, cores: &[usize]) -> Self {
+    fn new(running: &Running, cores: &[usize], back_end: Reach) -> Self {
         let handle = running.handle();
         let cores = cores.iter().zip(handle.metrics().iter());
         Self {
             cores: cores.map(|(&core, metrics)| CoreMetrics { core, metrics: metrics.clone() }).collect(),
             draining: OnceLock::new(),
             started_at: SystemTime::now(),
+            back_end,
         }
     }
 }
@@ -216,6 +235,10 @@ impl ControlSource for Source {
 
     fn started_at(&self) -> SystemTime {
         self.started_at
+    }
+
+    fn figures(&self) -> Vec<Sample> {
+        self.back_end.samples()
     }
 
     fn build_info(&self) -> BuildInfo {

@@ -42,9 +42,10 @@ const ROOMS: &[Room] = &[
         neighbours: &["protocol", "http", "ids", "connection", "tls", "topics"],
         crates: &["bytes"],
     },
+    Room { name: "backend", neighbours: &["handler", "ids", "topics"], crates: &[] },
     Room {
         name: "builtin",
-        neighbours: &["auth", "handler", "http", "protocol", "rate", "topics", "wire"],
+        neighbours: &["auth", "backend", "handler", "http", "protocol", "rate", "topics", "wire"],
         crates: &["bytes"],
     },
     Room {
@@ -58,8 +59,26 @@ const ROOMS: &[Room] = &[
         crates: &["axum", "hyper", "hyper_util", "rustix", "tokio"],
     },
     Room {
+        name: "webhooks",
+        neighbours: &["backend", "ids", "metrics", "topics"],
+        crates: &[
+            "aws_lc_rs",
+            "base64",
+            "bytes",
+            "http_body_util",
+            "hyper",
+            "hyper_rustls",
+            "hyper_util",
+            "rustls",
+            "rustls_native_certs",
+            "serde",
+            "serde_json",
+            "tokio",
+        ],
+    },
+    Room {
         name: "config",
-        neighbours: &["auth", "connection", "http", "rate", "server", "topics"],
+        neighbours: &["auth", "backend", "connection", "http", "rate", "server", "topics", "webhooks"],
         crates: &["clap", "humantime", "toml", "tracing_subscriber"],
     },
     Room {
@@ -69,7 +88,10 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "startup",
-        neighbours: &["builtin", "config", "control", "protocol", "reload", "server", "tls", "topics"],
+        neighbours: &[
+            "backend", "builtin", "config", "control", "handler", "metrics", "protocol", "reload", "server", "tls",
+            "topics", "webhooks",
+        ],
         crates: &["rustix", "signal_hook"],
     },
     Room { name: "reload", neighbours: &["auth", "builtin", "config", "server", "tls"], crates: &[] },
@@ -83,10 +105,18 @@ const EVERYWHERE: &[&str] = &["std", "core", "thiserror", "tracing"];
 const STATE_MUST_NOT_NAME: &[&str] = &["monoio", "io_uring", "rustix", "socket2", "std::os", "std::net::Tcp"];
 
 /// Where the clock may be read. Everybody else is told what time it is.
-const CLOCK_READERS: &[&str] = &["shard/clock.rs", "control/", "server", "startup.rs"];
+const CLOCK_READERS: &[&str] = &[
+    "shard/clock.rs",
+    "control/",
+    "server",
+    "startup.rs",
+    "webhooks/delivery.rs",
+    "webhooks/http.rs",
+    "webhooks/proxy.rs",
+];
 
 /// Where atomics may stand: what crosses cores, and what others read.
-const ATOMIC_USERS: &[&str] = &["mesh/", "metrics.rs"];
+const ATOMIC_USERS: &[&str] = &["mesh/", "metrics.rs", "webhooks/figures.rs", "webhooks/gate.rs"];
 
 /// Where `unsafe` may stand, and how often at most.
 const UNSAFE_USERS: &[(&str, usize)] =

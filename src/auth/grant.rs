@@ -8,8 +8,8 @@
 pub struct Patterns(Box<[Box<str>]>);
 
 impl Patterns {
-    /// `None` if there are more than [`PATTERNS_MAX`], or one is malformed.
-    pub(super) fn new(patterns: Vec<Box<str>>) -> Option<Self> {
+    /// `None` if there are more than 128, or one is malformed.
+    pub fn new(patterns: Vec<Box<str>>) -> Option<Self> {
         let usable = patterns.len() <= PATTERNS_MAX && patterns.iter().all(|pattern| is_pattern(pattern));
         usable.then(|| Self(patterns.into()))
     }

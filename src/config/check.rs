@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use super::load::Sources;
 use super::options::Draft;
-use super::{Config, ListenAddr, Problem, Source, TlsFiles, namespaces, parse};
+use super::{Command, Config, ListenAddr, Problem, Source, TlsFiles, namespaces, parse};
 use crate::auth::{KeyFormat, KeySet};
 use crate::topics::Access;
+use crate::webhooks::Secret;
 
 /// Completes a draft whose options are each right alone. Answers with warnings; refusals go to `problems`.
 pub(super) fn finish(
@@ -24,6 +25,8 @@ pub(super) fn finish(
     check.listeners(&draft.config);
     check.limits(&draft.config);
     check.pings(&draft.config);
+    draft.config.back_end.secret = check.secret(&draft.config, read_file);
+    check.back_end(&draft.config);
     check.admin(&draft.config);
     check.proxies(&draft.config);
     check.tokens(&draft.config, read_file);
@@ -154,6 +157,44 @@ impl Check<'_> {
         }
     }
 
+    fn secret(&mut self, config: &Config, read_file: &dyn Fn(&Path) -> io::Result<String>) -> Option<Secret> {
+        let path = config.back_end.secret_file.as_ref()?;
+        let what = match read_file(path).map(|text| Secret::new(text.as_bytes())) {
+            Ok(Ok(secret)) => return Some(secret),
+            Ok(Err(error)) => format!("{}: {error}", path.display()),
+            Err(error) => format!("cannot read {}: {error}", path.display()),
+        };
+        let option = "webhook-secret-file";
+        let source = self.sources.get(option).clone();
+        self.problems.push(Problem::Value { option, source, what, expected: String::new() });
+        None
+    }
+
+    fn back_end(&mut self, config: &Config) {
+        let back_end = &config.back_end;
+        let is_used = back_end.webhook_url.is_some() || back_end.proxy_url.is_some();
+        if back_end.webhook_url.is_some() && back_end.secret_file.is_none() {
+            self.conflict(&["webhook-url"], "it needs --webhook-secret-file, with what its requests are signed with");
+        }
+        if back_end.retry_min > back_end.retry_max {
+            self.conflict(&["webhook-retry-min", "webhook-retry-max"], "the first wait is longer than the longest");
+        }
+        if back_end.proxy_url.is_some() && back_end.proxy_timeout >= config.limits.handshake_timeout {
+            self.conflict(
+                &["connect-proxy-timeout", "handshake-timeout"],
+                "a client's time would be over before the verdict's; make the first option less than the second",
+            );
+        }
+        if is_used && config.command != Command::Serve {
+            self.warnings.push("--webhook-url and --connect-proxy have no effect: they are for serve".to_owned());
+        }
+        if !is_used && back_end.secret_file.is_some() {
+            self.warnings.push(
+                "--webhook-secret-file has no effect: there is neither --webhook-url nor --connect-proxy".to_owned(),
+            );
+        }
+    }
+
     fn admin(&mut self, config: &Config) {
         let Some(admin) = config.admin else { return };
         for listen in &config.listen {
@@ -205,11 +246,11 @@ impl Check<'_> {
         if !config.token_keys.is_empty() {
             return;
         }
-        if !config.anonymous {
+        if !config.anonymous && config.back_end.proxy_url.is_none() {
             self.conflict(
                 &["anonymous"],
                 "nobody could connect: there are no keys to check tokens with; give --token-secret, --token-key or \
-                 --token-jwks",
+                 --token-jwks, or --connect-proxy",
             );
         }
         for option in ["token-audience", "token-issuer"] {
@@ -223,7 +264,7 @@ impl Check<'_> {
         if let Err(what) = namespaces::check(&config.namespaces) {
             self.problems.push(Problem::Usage(what));
         }
-        let has_keys = !config.token_keys.is_empty();
+        let has_keys = !config.token_keys.is_empty() || config.back_end.proxy_url.is_some();
         self.warnings.extend(namespaces::warnings(&config.namespaces, has_keys, config.limits.message_bytes_max));
     }
 

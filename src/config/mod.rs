@@ -4,6 +4,7 @@
 //! [`options`]; the three sources, the help, `--check-config` and `docs/CONFIGURATION.md` are read from it.
 //! Knows nothing that runs: it fills the option structs that each layer defines for itself.
 
+mod back_end;
 mod check;
 mod command_line;
 mod error;
@@ -31,6 +32,7 @@ use crate::rate::Rate;
 use crate::topics::{Namespace, Namespaces};
 
 pub use crate::server::DriverChoice;
+pub use back_end::BackEnd;
 pub use error::{ConfigError, Problem, Source};
 pub use listen::ListenAddr;
 pub use load::{Invocation, Loaded};
@@ -76,6 +78,8 @@ pub struct Config {
     pub namespaces: Vec<Namespace>,
     /// Networks of proxies whose forwarded addresses are believed. Default none.
     pub trusted_proxies: Vec<Cidr>,
+    /// Who is told what happens, and asked who may do what. Default nobody.
+    pub back_end: BackEnd,
     /// Where the admin listener stands; `None` is off. Default `127.0.0.1:9090` for `serve`, else off.
     pub admin: Option<SocketAddr>,
     /// From "not ready" to the moment when listeners close and connections are asked to leave. Default 0.

@@ -3,6 +3,7 @@
 //! The command line, the variables, the keys of the file, the help, `--check-config` and the reference in
 //! `docs/CONFIGURATION.md` are all made from it, so an option cannot exist in one and be missing in another.
 
+mod back_end;
 mod namespaces;
 mod table;
 mod tokens;
@@ -13,7 +14,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Command, Config, DriverChoice, LogFormat, LogLevel, OriginSetting, TlsFiles, parse};
+use super::{BackEnd, Command, Config, DriverChoice, LogFormat, LogLevel, OriginSetting, TlsFiles, parse};
 use crate::auth::{KeyFile, KeyFormat, Policy};
 use crate::connection::Limits;
 use crate::rate::Rate;
@@ -75,6 +76,8 @@ pub enum Group {
     Limits,
     /// Timeouts.
     Times,
+    /// Webhooks and the connect proxy.
+    BackEnd,
     /// The admin listener.
     Admin,
     /// The end of the process.
@@ -94,6 +97,7 @@ impl Group {
             Self::Tokens => "Tokens, for serve",
             Self::Limits => "Messages and memory, per connection",
             Self::Times => "Time, per connection",
+            Self::BackEnd => "Back end: webhooks and connect proxy",
             Self::Admin => "Admin",
             Self::Draining => "Stopping (SIGTERM, SIGINT)",
             Self::Logging => "Logging",
@@ -186,7 +190,7 @@ pub(super) fn defaults(command: Command) -> Config {
     let mut draft = Draft::new(command);
     for spec in OPTIONS {
         if let Fallback::Value(text) | Fallback::Following(text, _) = spec.default {
-            let texts = [text.to_owned()];
+            let texts = super::load::split(spec, text);
             let outcome = (spec.set)(&mut draft, &Input::new(spec, &texts));
             debug_assert_eq!(outcome, Ok(()), "the default of {}", spec.name);
         }
@@ -228,6 +232,7 @@ impl Draft {
             message_rate: None,
             namespaces: vec![Namespace::default()],
             trusted_proxies: Vec::new(),
+            back_end: BackEnd::default(),
             admin,
             drain_delay: Duration::ZERO,
             drain_time: Duration::ZERO,

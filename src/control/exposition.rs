@@ -15,6 +15,8 @@ pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 /// Everything that is exposed, at one moment.
 pub(super) struct Exposed<'a> {
     pub(super) shards: &'a [CoreMetrics],
+    /// Of no core in particular.
+    pub(super) figures: &'a [Sample],
     pub(super) build: BuildInfo,
     pub(super) started_at: SystemTime,
     pub(super) now: SystemTime,
@@ -27,6 +29,7 @@ pub(super) fn render(exposed: &Exposed<'_>) -> String {
     let mut text = Text(String::with_capacity(INITIAL_CAPACITY));
     render_server(&mut text, exposed);
     render_shards(&mut text, exposed.shards);
+    render_figures(&mut text, exposed.figures);
     render_process(&mut text, &exposed.process);
     text.0
 }
@@ -67,6 +70,21 @@ fn render_shards(text: &mut Text, shards: &[CoreMetrics]) {
                 Some((label, member)) => text.series(&name, &[("core", core), (*label, member)], value),
                 None => text.series(&name, &[("core", core)], value),
             }
+        }
+    }
+}
+
+fn render_figures(text: &mut Text, figures: &[Sample]) {
+    let mut family = "";
+    for sample in figures {
+        let name = format!("corewire_{}", sample.name);
+        if family != sample.name {
+            family = sample.name;
+            text.family(&name, sample.kind, sample.help);
+        }
+        match &sample.label {
+            Some((label, member)) => text.series(&name, &[(label, member)], &sample.value),
+            None => text.series(&name, &[], &sample.value),
         }
     }
 }

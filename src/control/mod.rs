@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::metrics::ShardMetrics;
+use crate::metrics::{Sample, ShardMetrics};
 
 pub use serve::{ControlHandle, start};
 
@@ -26,6 +26,11 @@ pub struct ControlOptions {
 pub trait ControlSource: Send + Sync + 'static {
     /// The shards, always the same ones in the same order.
     fn shards(&self) -> &[CoreMetrics];
+
+    /// Figures of the whole server, of no core in particular; members of a family stand next to each other.
+    fn figures(&self) -> Vec<Sample> {
+        Vec::new()
+    }
 
     /// Whether the server is about to stop and wants no new clients.
     fn is_draining(&self) -> bool;

@@ -182,6 +182,7 @@ fn routes(source: Arc<dyn ControlSource>) -> Router {
 async fn metrics(State(source): State<Arc<dyn ControlSource>>) -> impl IntoResponse {
     let text = exposition::render(&Exposed {
         shards: source.shards(),
+        figures: &source.figures(),
         build: source.build_info(),
         started_at: source.started_at(),
         now: SystemTime::now(),

@@ -48,6 +48,15 @@ impl ConnHandle {
     pub fn resume(&self) -> Result<(), Busy> {
         self.remote.tell(Told::Resume { to: self.id })
     }
+
+    /// Hands a value to [`Handler::told`](super::Handler::told) for this connection.
+    ///
+    /// # Errors
+    ///
+    /// As [`ConnHandle::send`].
+    pub fn tell(&self, message: Arc<dyn Any + Send + Sync>) -> Result<(), Busy> {
+        self.remote.tell(Told::Handler { to: self.id, message })
+    }
 }
 
 /// The core's queue is full: try again later.
@@ -90,6 +99,7 @@ pub(crate) enum Told {
     Send { to: ConnId, kind: MessageKind, payload: Bytes },
     Close { to: ConnId, code: CloseCode, reason: String },
     Resume { to: ConnId },
+    Handler { to: ConnId, message: Arc<dyn Any + Send + Sync> },
     Answer { to: ConnId, answer: Option<Box<dyn Any + Send>> },
 }
 

@@ -38,7 +38,19 @@ impl Binary {
     /// With no more than so many open files.
     #[track_caller]
     pub fn start_with_files(variant: Variant, files_max: Option<u32>, listening: usize, args: &[&str]) -> Self {
-        let mut this = Self::spawn(variant, files_max, args);
+        Self::spawn(variant, files_max, args).listening(listening)
+    }
+
+    /// As [`Binary::on_any_port`], with a variable.
+    #[track_caller]
+    pub fn with_variable(variant: Variant, variable: (&str, &str), args: &[&str]) -> Self {
+        let args = [&["--listen", "127.0.0.1:0"], args].concat();
+        Self::spawn_with(variant, None, Some(variable), &args).listening(1)
+    }
+
+    #[track_caller]
+    fn listening(mut self, listening: usize) -> Self {
+        let this = &mut self;
         let mut stdout = BufReader::new(this.child.stdout.take().expect("a pipe"));
         for _ in 0..listening {
             let mut line = String::new();
@@ -46,11 +58,15 @@ impl Binary {
             assert_ne!(len, 0, "it ended instead of listening:\n{}", this.log());
             this.lines.push(line.trim_end().to_owned());
         }
-        this
+        self
     }
 
     /// Starts it and waits for nothing.
     pub fn spawn(variant: Variant, files_max: Option<u32>, args: &[&str]) -> Self {
+        Self::spawn_with(variant, files_max, None, args)
+    }
+
+    fn spawn_with(variant: Variant, files_max: Option<u32>, variable: Option<(&str, &str)>, args: &[&str]) -> Self {
         eprintln!("{variant:?}");
         let mut command = match files_max {
             Some(max) => {
@@ -66,6 +82,7 @@ impl Binary {
                 command.env_remove(name);
             }
         }
+        command.envs(variable);
         // Transparent huge pages come in steps of 2 MiB, which would hide what is measured here, or feign growth.
         command.env("MIMALLOC_ALLOW_THP", "0");
         if variant.restless {
@@ -158,8 +175,9 @@ impl Binary {
         let mut client = Client::tcp(admin.trim().parse().expect("an address"));
         client.send_raw(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
         let body = client.reply().body;
-        let name = format!("corewire_{name}{{");
-        let lines = body.lines().filter(|line| line.starts_with(&name) && line.contains(label));
+        let name = format!("corewire_{name}");
+        let is_it = |line: &&str| line.strip_prefix(&name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        let lines = body.lines().filter(|line| is_it(line) && line.contains(label));
         let values: Vec<u64> =
             lines.map(|line| line.rsplit(' ').next().expect("a value").parse().expect("whole")).collect();
         assert!(!values.is_empty(), "no {name}{label} in {body}");

@@ -26,6 +26,8 @@ use corewire::server::{Builder, DriverChoice, Handle, Running, Server, StartErro
 pub mod binary;
 #[cfg(feature = "tls")]
 pub mod pki;
+#[cfg(feature = "webhooks")]
+pub mod target;
 #[cfg(feature = "cli")]
 pub mod tokens;
 #[cfg(feature = "cli")]

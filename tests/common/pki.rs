@@ -52,6 +52,15 @@ impl Pki {
         ServerTls::from_pem(self.cert.as_bytes(), self.key.as_bytes(), client_ca).expect("good files")
     }
 
+    /// What a plain HTTPS server needs.
+    pub fn https(&self) -> Arc<rustls::ServerConfig> {
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).expect("a key");
+        let builder = rustls::ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("its own versions");
+        Arc::new(builder.with_no_client_auth().with_single_cert(vec![der(&self.cert)], key).expect("they fit"))
+    }
+
     /// A client of these versions, with a certificate or without.
     pub fn client(&self, versions: &[&'static SupportedProtocolVersion], with_certificate: bool) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();

@@ -143,6 +143,11 @@ impl User {
         &self.member.user
     }
 
+    /// Whether this topic or pattern is among those that he may subscribe to.
+    pub(super) fn is_granted(&self, name: &str) -> bool {
+        self.subscribe.allow(name)
+    }
+
     /// As whom he is present in a topic: the token for it may say something else of him.
     pub(super) fn member_with(&self, info: Option<Box<str>>) -> Member {
         match info {

@@ -1,17 +1,20 @@
 //! `corewire serve`: topics for clients in any language, and a page to try it. `docs/WIRE.md` is what it speaks.
 //!
 //! Knows no shards and no sockets. Who may connect is in [`admission`], who may do what in [`access`]; what clients say,
-//! and hear, in [`url`], [`raw`], [`sse`] and [`v1`].
+//! and hear, in [`url`], [`raw`], [`sse`] and [`v1`]; what a back end is asked in [`decide`], and told in [`watch`].
 
 mod access;
 mod admission;
 mod budget;
+mod decide;
 mod expiry;
 mod raw;
 mod seats;
 mod sse;
+mod unconnected;
 mod url;
 mod v1;
+mod watch;
 
 use std::any::Any;
 use std::collections::{HashMap, HashSet};
@@ -20,6 +23,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::backend::{Decider, Denied, Observer, Verdict};
 use crate::handler::{
     Accept, Closed, Conn, ConnId, Core, Delivery, Handler, Overflow, Request, TopicNews, Unanswered, Upgrade, Wire,
 };
@@ -30,8 +34,12 @@ use crate::topics::{Access, Answer, Begun, Namespace, Namespaces, Refused, Subje
 use crate::wire::{ErrorCode, SUBPROTOCOL, close};
 use access::User;
 pub use admission::Admission;
+use decide::Asks;
 use expiry::Expiries;
+use seats::Full;
 pub use seats::Seats;
+use unconnected::{CONNECT_CHECK, Unconnected};
+use watch::Watch;
 
 /// Topics over raw WebSockets, `corewire.v1` and Server-Sent Events.
 #[derive(Debug)]
@@ -42,10 +50,12 @@ pub struct Serve {
     expiries: Expiries,
     asked: HashMap<Ticket, v1::Asked>,
     /// Those of `corewire.v1` that have not said `connect` yet, in the order in which they came.
-    unconnected: v1::Unconnected,
+    unconnected: Unconnected,
     /// Subscriptions of `corewire.v1` that want to be told of joins and leaves.
     listeners: HashSet<(ConnId, Topic)>,
     streams: sse::Streams,
+    asks: Asks,
+    watch: Watch,
 }
 
 /// What is remembered of a connection.
@@ -80,6 +90,10 @@ impl Session {
     }
 }
 
+/// What raw mode and SSE are called where they stand beside subprotocols.
+const RAW_NAME: &str = "raw";
+const SSE_NAME: &str = "sse";
+const SSE_PATH: &str = "/sse";
 const RAW: Wire = Wire(0);
 const V1: Wire = Wire(1);
 
@@ -99,9 +113,11 @@ impl Serve {
             admission: Arc::default(),
             expiries: Expiries::default(),
             asked: HashMap::new(),
-            unconnected: v1::Unconnected::default(),
+            unconnected: Unconnected::default(),
             listeners: HashSet::new(),
             streams: sse::Streams::default(),
+            asks: Asks::default(),
+            watch: Watch::default(),
         }
     }
 
@@ -110,6 +126,33 @@ impl Serve {
     pub fn admission(mut self, admission: Arc<Admission>) -> Self {
         self.admission = admission;
         self
+    }
+
+    /// Who is told what clients do. Default: nobody.
+    #[must_use]
+    pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.watch.set_observer(observer);
+        self
+    }
+
+    /// Who decides about connections, and about subscriptions that neither a namespace nor an earlier verdict allows.
+    /// Tokens of connections are then his to read. Default: nobody; namespaces and [`Serve::admission`] say all.
+    #[must_use]
+    pub fn decider(mut self, decider: Arc<dyn Decider>) -> Self {
+        self.asks = Asks(Some(decider));
+        self.watch.remember();
+        self
+    }
+
+    fn accept_raw(&mut self, conn: &Conn<'_>, request: &Request<'_>, client: raw::Client) -> Upgrade<Session> {
+        self.watch.arrived(conn.id(), request.client(), RAW_NAME);
+        Upgrade::Accept(Accept::new(Session(Speaks::Raw(Some(Box::new(client))))).wire(RAW))
+    }
+
+    fn accept_sse(&mut self, conn: &Conn<'_>, request: &Request<'_>, client: sse::Client) -> Upgrade<Session> {
+        self.watch.arrived(conn.id(), request.client(), SSE_NAME);
+        let wire = client.wire();
+        Upgrade::Accept(Accept::new(Session(Speaks::Sse(Some(Box::new(client))))).wire(wire))
     }
 }
 
@@ -122,32 +165,53 @@ impl Handler for Serve {
         }
         let seat = self.admission.seat_at(request.client());
         if request.subprotocols().any(|name| name == SUBPROTOCOL) {
-            let speaks = seat.map_or(Speaks::Surplus, |seat| Speaks::V1(Box::new(v1::Client::new(seat))));
+            let speaks = match seat {
+                Ok(seat) => {
+                    self.watch.arrived(conn.id(), request.client(), SUBPROTOCOL);
+                    Speaks::V1(Box::new(v1::Client::new(seat)))
+                }
+                Err(Full) => Speaks::Surplus,
+            };
             return Upgrade::Accept(Accept::new(Session(speaks)).wire(V1).subprotocol(SUBPROTOCOL));
         }
         let Ok(seat) = seat else { return Upgrade::Refuse(url::too_many("Your address has")) };
-        match self.admission.admit(conn, request.head().query_params()) {
-            Ok(admitted) => {
-                let client = Box::new(raw::Client::new(admitted, seat));
-                Upgrade::Accept(Accept::new(Session(Speaks::Raw(Some(client)))).wire(RAW))
+        if self.asks.anybody() {
+            return self.ask_about_url(conn, request, RAW_NAME);
+        }
+        match self.admission.admit_unasked(conn, request.head().query_params()) {
+            Ok(admitted) => self.accept_raw(conn, request, raw::Client::new(admitted, seat)),
+            Err(response) => Upgrade::Refuse(response),
+        }
+    }
+
+    fn upgrade_deferred(
+        &mut self,
+        conn: &mut Conn<'_>,
+        request: &Request<'_>,
+        answer: Box<dyn Any + Send>,
+    ) -> Upgrade<Session> {
+        let verdict = answer.downcast::<Verdict>().map_or(Err(Denied::Unavailable), |verdict| *verdict);
+        match self.url_decided(conn, request, verdict) {
+            Ok((admitted, seat)) if request.path() == SSE_PATH => {
+                self.accept_sse(conn, request, sse::Client::new(admitted, seat, request))
             }
+            Ok((admitted, seat)) => self.accept_raw(conn, request, raw::Client::new(admitted, seat)),
             Err(response) => Upgrade::Refuse(response),
         }
     }
 
     fn stream(&mut self, conn: &mut Conn<'_>, request: &Request<'_>) -> Option<Upgrade<Session>> {
-        if request.path() != "/sse" {
+        if request.path() != SSE_PATH {
             return None;
         }
         let Ok(seat) = self.admission.seat_at(request.client()) else {
             return Some(Upgrade::Refuse(url::too_many("Your address has")));
         };
-        Some(match self.admission.admit(conn, request.head().query_params()) {
-            Ok(admitted) => {
-                let client = Box::new(sse::Client::new(admitted, seat, request));
-                let wire = client.wire();
-                Upgrade::Accept(Accept::new(Session(Speaks::Sse(Some(client)))).wire(wire))
-            }
+        if self.asks.anybody() {
+            return Some(self.ask_about_url(conn, request, SSE_NAME));
+        }
+        Some(match self.admission.admit_unasked(conn, request.head().query_params()) {
+            Ok(admitted) => self.accept_sse(conn, request, sse::Client::new(admitted, seat, request)),
             Err(response) => Upgrade::Refuse(response),
         })
     }
@@ -155,6 +219,8 @@ impl Handler for Serve {
     fn open(&mut self, conn: &mut Conn<'_>, session: &mut Session) {
         match &mut session.0 {
             Speaks::Raw(client) => {
+                let user = client.as_deref().and_then(raw::Client::user);
+                self.watch.connected(conn.id(), user.map(|user| &user.member.user));
                 if let Some(client) = client {
                     client.open(conn);
                     self.expiries.add(conn.id(), None, client.valid_until());
@@ -162,6 +228,8 @@ impl Handler for Serve {
                 client.take_if(|client| client.is_forgettable());
             }
             Speaks::Sse(client) => {
+                let user = client.as_deref().and_then(sse::Client::user);
+                self.watch.connected(conn.id(), user.map(|user| &user.member.user));
                 if let Some(client) = client {
                     self.streams.open(conn, client);
                     self.expiries.add(conn.id(), None, client.valid_until());
@@ -178,7 +246,9 @@ impl Handler for Serve {
             return conn.close(CloseCode::UNSUPPORTED, "only text is understood");
         };
         match &mut session.0 {
-            Speaks::Raw(client) => raw::publish(conn, client, self.admission.message_rate, text),
+            Speaks::Raw(client) => {
+                raw::publish(conn, &mut self.watch, client, self.admission.message_rate, text);
+            }
             Speaks::Sse(_) => {}
             Speaks::V1(client) => self.hear(conn, client, text),
             Speaks::Surplus => {}
@@ -200,6 +270,7 @@ impl Handler for Serve {
     }
 
     fn subscribed(&mut self, conn: &mut Conn<'_>, session: &mut Session, subject: &Subject, begun: &Begun<'_>) {
+        self.watch.subscribed(conn.id(), subject);
         match &mut session.0 {
             Speaks::Raw(_) => {}
             Speaks::Sse(slot) => {
@@ -231,12 +302,18 @@ impl Handler for Serve {
     }
 
     fn answered(&mut self, core: &mut Core<'_>, ticket: Ticket, answer: Result<Answer, Unanswered>) {
+        let position = match &answer {
+            Ok(Answer::Published(receipt)) => Some(receipt.position),
+            Ok(_) | Err(_) => None,
+        };
+        self.watch.published(ticket, position);
         if let Some(asked) = self.asked.remove(&ticket) {
             asked.tell(core, answer);
         }
     }
 
-    fn close(&mut self, _: &mut Core<'_>, id: ConnId, session: Session, _: &Closed) {
+    fn close(&mut self, _: &mut Core<'_>, id: ConnId, session: Session, closed: &Closed) {
+        self.watch.disconnected(id, closed);
         match session.0 {
             Speaks::Raw(client) => {
                 let valid_until = client.and_then(|client| client.valid_until());
@@ -258,6 +335,12 @@ impl Handler for Serve {
         }
     }
 
+    fn told(&mut self, conn: &mut Conn<'_>, session: &mut Session, message: &(dyn Any + Send + Sync)) {
+        if let (Some(verdict), Speaks::V1(client)) = (message.downcast_ref::<Verdict>(), &mut session.0) {
+            self.decided(conn, client, verdict.clone());
+        }
+    }
+
     fn request(&mut self, _: &mut Core<'_>, request: &Request<'_>) -> Response {
         let response = match request.path() {
             "/" => Response::with_body(200, "text/html; charset=utf-8", self.page.clone().into_bytes()),
@@ -268,7 +351,7 @@ impl Handler for Serve {
     }
 
     fn tick_interval(&self) -> Option<Duration> {
-        Some(v1::CONNECT_CHECK)
+        Some(CONNECT_CHECK)
     }
 
     fn tick(&mut self, core: &mut Core<'_>) {
@@ -280,7 +363,14 @@ impl Handler for Serve {
                 None => core.close_conn(id, close::TOKEN_EXPIRED, close::reason(close::TOKEN_EXPIRED)),
                 Some(topic) => {
                     self.listeners.remove(&(id, topic.clone()));
-                    v1::end(core, id, topic.as_str(), ErrorCode::TokenExpired, "the token for this topic has expired");
+                    v1::end(
+                        core,
+                        &self.watch,
+                        id,
+                        topic.as_str(),
+                        ErrorCode::TokenExpired,
+                        "the token for this topic has expired",
+                    );
                 }
             }
         }

@@ -8,12 +8,13 @@ use super::access::{self, User};
 use super::budget::Budget;
 use super::seats::Seat;
 use super::url::Admitted;
+use super::watch::Watch;
 use crate::auth::UnixSeconds;
 use crate::handler::{CannotSubscribe, Conn, Delivery};
 use crate::protocol::MessageKind;
 use crate::protocol::close::CloseCode;
 use crate::rate::Rate;
-use crate::topics::{DataKind, Draft, Refused, Subject};
+use crate::topics::{DataKind, Draft, Refused, Reply, Subject};
 use crate::wire::{Data, bare, close};
 
 /// What is remembered of a client, if there is anything.
@@ -64,7 +65,13 @@ impl Client {
 }
 
 /// What the client says is published in its one topic, as a string.
-pub(super) fn publish(conn: &mut Conn<'_>, client: &mut Option<Box<Client>>, rate: Option<Rate>, text: &str) {
+pub(super) fn publish(
+    conn: &mut Conn<'_>,
+    watch: &mut Watch,
+    client: &mut Option<Box<Client>>,
+    rate: Option<Rate>,
+    text: &str,
+) {
     let [Subject::Topic(topic)] = &conn.subscriptions()[..] else {
         return conn.close(CloseCode::POLICY, "publishing needs exactly one topic");
     };
@@ -80,7 +87,13 @@ pub(super) fn publish(conn: &mut Conn<'_>, client: &mut Option<Box<Client>>, rat
         }
     }
     let draft = Draft { kind: DataKind::Text, data: Bytes::copy_from_slice(text.as_bytes()), key: None };
-    match conn.publish(topic, draft) {
+    let published = if watch.wants_publications() {
+        let asked = conn.publish_asking(topic, draft.clone(), None, Reply::Accepted);
+        asked.map(|ticket| watch.publishing(ticket, conn.id(), topic, draft))
+    } else {
+        conn.publish(topic, draft)
+    };
+    match published {
         Ok(()) => {}
         Err(Refused::TooLarge { .. }) => conn.close(CloseCode::TOO_BIG, "larger than the topic allows"),
         // There is no other way to tell that something was lost.

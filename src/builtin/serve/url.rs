@@ -22,19 +22,55 @@ pub(super) struct Admitted {
     pub(super) valid_until: Option<UnixSeconds>,
 }
 
-impl Admission {
-    /// Looks at `topic=…&topic=…&token=…`.
+/// What a URL asks for.
+#[derive(Debug)]
+pub(super) struct Wish<'a> {
+    /// Each once, at least one.
+    pub(super) subjects: Box<[Subject]>,
+    pub(super) token: Option<Cow<'a, str>>,
+}
+
+impl<'a> Wish<'a> {
+    /// Reads `topic=…&topic=…&token=…`.
     ///
     /// # Errors
     ///
     /// The response that says what is wrong.
-    pub(super) fn admit(&self, core: &Core<'_>, params: QueryParams<'_>) -> Result<Admitted, Response> {
+    pub(super) fn read(params: QueryParams<'a>) -> Result<Self, Response> {
         let subjects = subjects(params.clone())?;
         let mut tokens = params.filter(|(key, _)| key == "token").map(|(_, token)| token);
         let token = tokens.next();
-        if tokens.next().is_some() {
-            return Err(bad("more than one token"));
+        if tokens.next().is_some() { Err(bad("more than one token")) } else { Ok(Self { subjects, token }) }
+    }
+
+    /// What it asks for, if a back end has let this user in, who may be nobody in particular.
+    ///
+    /// # Errors
+    ///
+    /// The response that says what is not permitted.
+    pub(super) fn permitted(self, core: &Core<'_>, user: Option<&User>) -> Result<Box<[Subject]>, Response> {
+        for subject in &self.subjects {
+            let (namespace, name) = (access::namespace_of(core.namespaces(), subject), access::name_of(subject));
+            // It has been asked about these topics, so its grant is as good as a token for one of them.
+            let is_granted = namespace.subscribe == Access::Signed
+                && matches!(subject, Subject::Topic(_))
+                && user.is_some_and(|user| user.is_granted(name));
+            if !is_granted {
+                access::may_subscribe(namespace, name, user).map_err(refusal)?;
+            }
         }
+        Ok(self.subjects)
+    }
+}
+
+impl Admission {
+    /// Looks at `topic=…&topic=…&token=…`, where no back end decides: where one does, [`Serve`](super::Serve) asks it.
+    ///
+    /// # Errors
+    ///
+    /// The response that says what is wrong.
+    pub(super) fn admit_unasked(&self, core: &Core<'_>, params: QueryParams<'_>) -> Result<Admitted, Response> {
+        let Wish { subjects, token } = Wish::read(params)?;
         let mut admitted = self.check(core, subjects, token).map_err(refusal)?;
         if let Some(user) = &mut admitted.user {
             user.sit_down(self).map_err(|Full| too_many("This user has"))?;

@@ -1,16 +1,16 @@
 //! Clients that speak `corewire.v1`.
 
 use std::borrow::Cow;
-use std::collections::{HashSet, VecDeque};
-use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::access::{self, Failure, User};
 use super::budget::Budget;
+use super::decide::Undecided;
 use super::seats::Seat;
+use super::watch::Watch;
 use super::{Serve, V1};
-use crate::auth::UnixSeconds;
+use crate::auth::{Identity, TopicGrant, UnixSeconds};
 use crate::handler::{Body, CannotSubscribe, Conn, ConnId, Core, Delivery, TopicNews, Unanswered};
 use crate::protocol::MessageKind;
 use crate::topics::{
@@ -21,7 +21,9 @@ use crate::wire::{self, Ack, ClientMessage, Data, ErrorCode, Presence, PresenceE
 /// One client.
 #[derive(Debug, Default)]
 pub(super) struct Client {
-    standing: Standing,
+    pub(super) standing: Standing,
+    /// What the back end has been asked; meanwhile the connection is paused.
+    pub(super) undecided: Option<Box<Undecided>>,
     /// Frames that were no messages.
     fault_count: u32,
     /// Subscriptions that have not begun yet.
@@ -37,7 +39,7 @@ pub(super) struct Client {
 
 /// What a client has said of itself.
 #[derive(Debug, Default)]
-enum Standing {
+pub(super) enum Standing {
     /// Nothing yet: `connect` comes first.
     #[default]
     Unconnected,
@@ -55,12 +57,14 @@ struct Pending {
 }
 
 /// What a `subscribe` asks for.
-struct Wanted<'a> {
-    id: u32,
-    name: &'a str,
-    recover: Option<wire::Position>,
-    token: Option<Token<'a>>,
-    presence: bool,
+pub(super) struct Wanted<'a> {
+    pub(super) id: u32,
+    pub(super) name: &'a str,
+    pub(super) recover: Option<wire::Position>,
+    pub(super) token: Option<Token<'a>>,
+    pub(super) presence: bool,
+    /// What the back end says.
+    pub(super) granted: Option<TopicGrant>,
 }
 
 /// A question to a topic's home, and whom to tell the answer.
@@ -72,25 +76,12 @@ pub(super) enum Asked {
     Presence { to: ConnId, id: u32, topic: Topic },
 }
 
-/// Connections that must say `connect` soon.
-#[derive(Debug, Default)]
-pub(super) struct Unconnected {
-    check: u64,
-    waiting: HashSet<ConnId>,
-    /// In order of the check at which their time is over; some have connected meanwhile.
-    order: VecDeque<(u64, ConnId)>,
-}
-
-/// How often is looked for connections that have not said `connect`.
-pub(super) const CONNECT_CHECK: Duration = Duration::from_secs(1);
-/// They have at least this many checks less one.
-const CONNECT_CHECKS: u64 = 11;
 /// Topics and patterns of one connection.
 const SUBSCRIPTIONS_MAX: usize = 1024;
 /// Frames that are no messages, until the connection is closed.
 const FAULTS_MAX: u32 = 100;
 
-type Outcome<'a> = Result<Option<ServerMessage<'a>>, Failure>;
+pub(super) type Outcome<'a> = Result<Option<ServerMessage<'a>>, Failure>;
 
 impl Serve {
     /// A text frame has come.
@@ -117,16 +108,8 @@ impl Serve {
             }
         };
         let (id, is_first) = (message.id(), !client.is_connected());
-        match self.answer(conn, client, message) {
-            Ok(answer) => answer.iter().for_each(|answer| tell(conn, answer)),
-            Err(failure) => {
-                let close_code = failure.code.ends_connect().filter(|_| is_first);
-                tell(conn, &failure.answer(id));
-                if let Some(close_code) = close_code {
-                    conn.close(close_code, close::reason(close_code));
-                }
-            }
-        }
+        let outcome = self.answer(conn, client, message);
+        finish(conn, id, is_first, outcome);
     }
 
     fn answer<'a>(&mut self, conn: &mut Conn<'_>, client: &mut Client, message: ClientMessage<'a>) -> Outcome<'a> {
@@ -134,7 +117,7 @@ impl Serve {
             ClientMessage::Connect { id, token } => self.connect(conn, client, id, token.as_ref()),
             _ if !client.is_connected() => Err(Failure::new(ErrorCode::NotConnected, "`connect` comes first")),
             ClientMessage::Subscribe { id, topic, recover, token, presence } => {
-                self.subscribe(conn, client, Wanted { id, name: &topic, recover, token, presence })
+                self.subscribe(conn, client, Wanted { id, name: &topic, recover, token, presence, granted: None })
             }
             ClientMessage::Unsubscribe { id, topic } => self.unsubscribe(conn, client, id, &topic),
             ClientMessage::Publish { id, topic, data, key } => {
@@ -156,6 +139,9 @@ impl Serve {
     ) -> Outcome<'a> {
         let now = access::now(conn);
         match (&mut client.standing, token) {
+            (Standing::Unconnected | Standing::Known(_), _) if self.asks.anybody() => {
+                return self.ask_to_connect(conn, client, id, token);
+            }
             (Standing::Unconnected, None) => {
                 self.admission.anonymous()?;
                 client.standing = Standing::Anonymous;
@@ -180,52 +166,85 @@ impl Serve {
             }
             (Standing::Known(user), Some(Token(token))) => {
                 let identity = self.admission.refresh(token, user.name(), now)?;
-                self.expiries.remove(conn.id(), None, user.valid_until);
-                user.renew(identity);
-                self.expiries.add(conn.id(), None, user.valid_until);
-                self.end_forbidden(conn, client);
+                self.renew(conn, client, identity);
             }
         }
+        Ok(Some(self.welcome(conn, client, id, now)))
+    }
+
+    /// The same user has shown something newer.
+    pub(super) fn renew(&mut self, conn: &mut Conn<'_>, client: &mut Client, identity: Identity) {
+        let Standing::Known(user) = &mut client.standing else { return };
+        self.expiries.remove(conn.id(), None, user.valid_until);
+        user.renew(identity);
+        self.expiries.add(conn.id(), None, user.valid_until);
+        self.end_forbidden(conn, client);
+    }
+
+    /// It is connected, or still is.
+    pub(super) fn welcome<'a>(
+        &mut self,
+        conn: &Conn<'_>,
+        client: &Client,
+        id: u32,
+        now: UnixSeconds,
+    ) -> ServerMessage<'a> {
         self.unconnected.remove(conn.id());
+        self.watch.connected(conn.id(), client.user().map(|user| &user.member.user));
         let connection = Some(conn.id().to_string().into());
         let user = client.user();
         let expires_in = user.and_then(|user| user.valid_until).map(|until| until.since(now).as_secs());
         let user = user.map(|user| user.name().to_owned().into());
-        Ok(Some(ServerMessage::Ack(Ack { connection, user, expires_in, ..Ack::done(id) })))
+        ServerMessage::Ack(Ack { connection, user, expires_in, ..Ack::done(id) })
     }
 
     /// A newer token may permit less than the one before.
     fn end_forbidden(&mut self, conn: &mut Conn<'_>, client: &mut Client) {
         for subject in conn.subscriptions() {
             let (namespace, name) = (access::namespace_of(conn.namespaces(), &subject), access::name_of(&subject));
-            if namespace.subscribe == Access::Token && access::may_subscribe(namespace, name, client.user()).is_err() {
+            let is_forbidden = namespace.subscribe == Access::Token
+                && !client.signed.iter().any(|(signed, _)| signed.as_str() == name)
+                && access::may_subscribe(namespace, name, client.user()).is_err();
+            if is_forbidden {
                 let message = "the newer token does not allow this subscription";
                 if let Some(Pending { id, .. }) = client.take_pending(name) {
                     tell(conn, &ServerMessage::error(Some(id), ErrorCode::Forbidden, message));
                     conn.unsubscribe(name);
                 } else {
                     let id = conn.id();
-                    end(conn, id, name, ErrorCode::Forbidden, message);
+                    end(conn, &self.watch, id, name, ErrorCode::Forbidden, message);
                 }
                 self.forget_subscription(conn.id(), client, name);
             }
         }
     }
 
-    fn subscribe<'a>(&mut self, conn: &mut Conn<'_>, client: &mut Client, wanted: Wanted<'_>) -> Outcome<'a> {
-        let Wanted { id, name, recover, token, presence } = wanted;
-        let subject = access::subject(name)?;
+    pub(super) fn subscribe<'a>(
+        &mut self,
+        conn: &mut Conn<'_>,
+        client: &mut Client,
+        wanted: Wanted<'_>,
+    ) -> Outcome<'a> {
+        let subject = access::subject(wanted.name)?;
         let namespace = access::namespace_of(conn.namespaces(), &subject).clone();
-        let grant = match (&subject, token) {
-            (Subject::Topic(topic), Some(Token(token))) if namespace.subscribe == Access::Signed => {
+        let may_ask = self.asks.anybody()
+            && matches!(subject, Subject::Topic(_))
+            && matches!(namespace.subscribe, Access::Token | Access::Signed);
+        let grant = match (&subject, &wanted) {
+            (_, Wanted { granted: Some(grant), .. }) => Some(grant.clone()),
+            (Subject::Topic(topic), Wanted { token: Some(Token(token)), .. })
+                if namespace.subscribe == Access::Signed && !may_ask =>
+            {
                 let user = client.user().map(User::name);
-                Some(self.admission.subscription(&token, topic.as_str(), user, access::now(conn))?)
+                Some(self.admission.subscription(token, topic.as_str(), user, access::now(conn))?)
             }
-            _ => {
-                access::may_subscribe(&namespace, name, client.user())?;
-                None
-            }
+            _ => match access::may_subscribe(&namespace, wanted.name, client.user()) {
+                Ok(()) => None,
+                Err(_) if may_ask => return self.ask_to_subscribe(conn, client, &wanted),
+                Err(failure) => return Err(failure),
+            },
         };
+        let Wanted { id, name, recover, presence, .. } = wanted;
         if presence && !namespace.presence {
             return Err(no_presence());
         }
@@ -274,7 +293,11 @@ impl Serve {
             return Err(Failure::new(ErrorCode::NotSubscribed, "the connection has no such subscription"));
         }
         self.forget_subscription(conn.id(), client, name);
-        if let Some(Pending { id, .. }) = client.take_pending(name) {
+        let pending = client.take_pending(name);
+        if pending.is_none() {
+            self.watch.unsubscribed(conn.id(), &access::subject(name)?);
+        }
+        if let Some(Pending { id, .. }) = pending {
             let what = "the subscription was ended before it began";
             tell(conn, &ServerMessage::error(Some(id), ErrorCode::Unavailable, what));
         }
@@ -293,8 +316,12 @@ impl Serve {
         let namespace = conn.namespaces().of(&topic);
         access::may_publish(namespace, &topic, client.user())?;
         client.budget.publication(namespace, conn.now())?;
+        let watched = self.watch.wants_publications().then(|| draft.clone());
         // Also without an id, so that a refusal can be told.
         let ticket = conn.publish_asking(&topic, draft, None, Reply::Accepted).map_err(refusal)?;
+        if let Some(draft) = watched {
+            self.watch.publishing(ticket, conn.id(), &topic, draft);
+        }
         self.asked.insert(ticket, Asked::Publish { to: conn.id(), id });
         Ok(None)
     }
@@ -345,9 +372,9 @@ impl Serve {
                 let event = presence_event(topic, change).encode();
                 core.send_to_all(to.iter().copied().filter(is_listener), MessageKind::Text, event.into());
             }
-            TopicNews::Gap(_) => to.iter().for_each(|&id| end_for_loss(core, id, topic)),
+            TopicNews::Gap(_) => to.iter().for_each(|&id| end_for_loss(core, &self.watch, id, topic)),
             TopicNews::Members(_) => {
-                to.iter().copied().filter(is_listener).for_each(|id| end_for_loss(core, id, topic));
+                to.iter().copied().filter(is_listener).for_each(|id| end_for_loss(core, &self.watch, id, topic));
             }
         }
     }
@@ -390,7 +417,8 @@ impl Client {
         }
     }
 
-    fn is_connected(&self) -> bool {
+    /// Whether it has said `connect`, and was let in.
+    pub(super) fn is_connected(&self) -> bool {
         !matches!(self.standing, Standing::Unconnected)
     }
 
@@ -434,24 +462,17 @@ impl Asked {
     }
 }
 
-impl Unconnected {
-    /// One more.
-    pub(super) fn add(&mut self, id: ConnId) {
-        self.waiting.insert(id);
-        self.order.push_back((self.check + CONNECT_CHECKS, id));
-    }
-
-    /// It has connected, or is gone.
-    pub(super) fn remove(&mut self, id: ConnId) {
-        self.waiting.remove(&id);
-    }
-
-    /// Another check: those whose time is over.
-    pub(super) fn expire(&mut self) -> Vec<ConnId> {
-        self.check += 1;
-        let check = self.check;
-        let over = std::iter::from_fn(|| self.order.pop_front_if(|(at, _)| *at <= check));
-        over.map(|(_, id)| id).filter(|id| self.waiting.remove(id)).collect()
+/// What became of a message, which may have been the first `connect`.
+pub(super) fn finish(conn: &mut Conn<'_>, id: Option<u32>, is_first: bool, outcome: Outcome<'_>) {
+    match outcome {
+        Ok(answer) => answer.iter().for_each(|answer| tell(conn, answer)),
+        Err(failure) => {
+            let close_code = failure.code.ends_connect().filter(|_| is_first);
+            tell(conn, &failure.answer(id));
+            if let Some(close_code) = close_code {
+                conn.close(close_code, close::reason(close_code));
+            }
+        }
     }
 }
 
@@ -470,29 +491,32 @@ pub(super) fn encode(delivery: &Delivery<'_>) -> Option<(MessageKind, Bytes)> {
 }
 
 /// Something was lost that cannot be told any more: the client subscribes again, and learns what it needs.
-fn end_for_loss(core: &mut Core<'_>, id: ConnId, topic: &Topic) {
+fn end_for_loss(core: &mut Core<'_>, watch: &Watch, id: ConnId, topic: &Topic) {
     // Those who hear it by a pattern go on: their subscription has no position.
     if core.wire_of(id) == Some(V1) {
-        end(core, id, topic.as_str(), ErrorCode::Unavailable, "something was lost on the way");
+        end(core, watch, id, topic.as_str(), ErrorCode::Unavailable, "something was lost on the way");
     }
 }
 
 /// Ends a subscription, if there is one, and says why.
-pub(super) fn end(core: &mut Core<'_>, id: ConnId, name: &str, code: ErrorCode, reason: &str) {
+pub(super) fn end(core: &mut Core<'_>, watch: &Watch, id: ConnId, name: &str, code: ErrorCode, reason: &str) {
     if core.unsubscribe_conn(id, name) {
+        if let Ok(subject) = access::subject(name) {
+            watch.unsubscribed(id, &subject);
+        }
         let message = ServerMessage::unsubscribed(name, code, reason);
         let _ = core.send_to(id, MessageKind::Text, Body::Shared(message.encode().into()));
     }
 }
 
 /// A full queue closes the connection by the handler's policy; there is nobody else to tell.
-fn tell(conn: &mut Conn<'_>, message: &ServerMessage<'_>) {
+pub(super) fn tell(conn: &mut Conn<'_>, message: &ServerMessage<'_>) {
     let _ = conn.send(MessageKind::Text, Body::Shared(message.encode().into()));
 }
 
 impl Failure {
     /// As the answer to a message.
-    fn answer(self, id: Option<u32>) -> ServerMessage<'static> {
+    pub(super) fn answer(self, id: Option<u32>) -> ServerMessage<'static> {
         let Self { code, message, retry_ms } = self;
         ServerMessage::Error { id, code: code.name().into(), message, retry_ms }
     }

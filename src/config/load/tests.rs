@@ -69,6 +69,7 @@ fn with_pems() -> World {
             "jwks.json",
             r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"kdK8diySkmrsEjNGOmW978jPVysUmYjbSHgkXfsQP9E"}]}"#,
         )
+        .file("secret.txt", "a secret of some length\n")
 }
 
 const PUBLIC_KEY: &str = "-----BEGIN PUBLIC KEY-----
@@ -111,6 +112,20 @@ fn unusual(name: &str) -> &'static str {
         "ping-interval" => "1m",
         "close-timeout" => "2s",
         "max-lifetime" => "1h",
+        "webhook-url" => "https://example.com/events?key=1",
+        "webhook-secret-file" => "secret.txt",
+        "webhook-events" => "vacated",
+        "webhook-batch-events" => "7",
+        "webhook-batch-wait" => "7ms",
+        "webhook-queue-events" => "70",
+        "webhook-queue-bytes" => "7MiB",
+        "webhook-timeout" => "6s",
+        "webhook-retry-min" => "70ms",
+        "webhook-retry-max" => "7s",
+        "webhook-drain-time" => "4s",
+        "connect-proxy" => "http://127.0.0.1:7002/may",
+        "connect-proxy-timeout" => "2s",
+        "connect-proxy-requests" => "9",
         "admin" => "127.0.0.1:7001",
         "drain-delay" => "8s",
         "drain-time" => "9s",
@@ -127,6 +142,7 @@ fn companions(name: &str) -> &'static [&'static str] {
         "tls-key" => &["tls-cert"],
         "tls-client-ca" => &["tls-cert", "tls-key"],
         "anonymous" => &["token-key"],
+        "webhook-url" => &["webhook-secret-file"],
         _ => &[],
     }
 }
@@ -561,4 +577,30 @@ fn tokens_need_keys_that_can_be_read() {
     }
     assert_eq!(warnings.len(), 3, "{warnings:?}");
     assert_eq!(warned(&["--config", "c.toml", "--token-key", "public.pem"]).len(), 1);
+}
+
+#[test]
+fn a_back_end_is_described_in_whole() {
+    let world = with_pems().file("short.txt", "short");
+    let cases: &[(&[&str], &str)] = &[
+        (&["--webhook-url", "https://a.example/x"], "needs --webhook-secret-file"),
+        (&["--webhook-url", "a.example/x"], "must begin with http:// or https://"),
+        (&["--connect-proxy", "http://me:secret@a.example/"], "must not carry a user or a password"),
+        (&["--webhook-secret-file", "short.txt"], "has 5 bytes, and must have at least 16"),
+        (&["--webhook-secret-file", "none.txt"], "cannot read none.txt"),
+        (&["--webhook-events", "connect"], "there is no event `connect`; perhaps connected"),
+        (&["--webhook-events", "vacated,vacated"], "vacated is given twice"),
+        (&["--webhook-retry-min", "1m"], "longer than the longest"),
+        (&["--connect-proxy", "http://a.example/", "--connect-proxy-timeout", "10s"], "time would be over before"),
+    ];
+    for (args, says) in cases {
+        let error = world.refuse(args);
+        assert!(error.contains(says), "{args:?}: {error}");
+    }
+    let config = world.load(&["--connect-proxy", "http://a.example/"]).config;
+    assert!(config.back_end.proxy().is_some() && config.back_end.webhook().is_none());
+    let whole = ["--webhook-url", "https://a.example/x", "--webhook-secret-file", "secret.txt"];
+    assert!(world.load(&whole).config.back_end.webhook().is_some());
+    assert!(world.load(&["--webhook-secret-file", "secret.txt"]).warnings[0].contains("no effect"));
+    assert!(world.load(&[&["echo"][..], &whole].concat()).warnings[0].contains("no effect"));
 }

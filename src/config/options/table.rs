@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{Accepts, Fallback, Group, Input, OptionSpec, SWITCH, Shown, tokens};
+use super::{Accepts, Fallback, Group, Input, OptionSpec, SWITCH, Shown, back_end, tokens};
 use crate::config::{DriverChoice, ListenAddr, LogFormat, LogLevel, OriginSetting, listen, parse};
 use crate::connection::{DeflateMode, Limits};
 
@@ -340,6 +340,20 @@ pub static OPTIONS: &[OptionSpec] = &[
         },
         get: |config| Shown::span(config.limits.lifetime_max.unwrap_or(Duration::ZERO)),
     },
+    back_end::WEBHOOK_URL,
+    back_end::WEBHOOK_SECRET_FILE,
+    back_end::WEBHOOK_EVENTS,
+    back_end::WEBHOOK_BATCH_EVENTS,
+    back_end::WEBHOOK_BATCH_WAIT,
+    back_end::WEBHOOK_QUEUE_EVENTS,
+    back_end::WEBHOOK_QUEUE_BYTES,
+    back_end::WEBHOOK_TIMEOUT,
+    back_end::WEBHOOK_RETRY_MIN,
+    back_end::WEBHOOK_RETRY_MAX,
+    back_end::WEBHOOK_DRAIN_TIME,
+    back_end::CONNECT_PROXY,
+    back_end::CONNECT_PROXY_TIMEOUT,
+    back_end::CONNECT_PROXY_REQUESTS,
     OptionSpec {
         name: "admin",
         value_name: "ADDR|off",
@@ -430,11 +444,11 @@ pub(super) const RATE: &str =
 const OFF: &str = "off";
 const SAME_HOST: &str = "same-host";
 
-const KIB: u64 = 1 << 10;
+pub(super) const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
-const GIB: u64 = 1 << 30;
+pub(super) const GIB: u64 = 1 << 30;
 
-const MILLISECOND: Duration = Duration::from_millis(1);
+pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// The year of `humantime`, so that it is shown as `1year`.

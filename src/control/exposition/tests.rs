@@ -4,6 +4,13 @@ use std::sync::Arc;
 use super::*;
 use crate::metrics::ShardMetrics;
 
+/// Of no core.
+const FIGURES: [Sample; 3] = [
+    Sample { name: "alone", label: None, help: "One.", kind: Kind::Gauge, value: 7 },
+    Sample { name: "both_total", label: Some(("which", "a")), help: "Two.", kind: Kind::Counter, value: 1 },
+    Sample { name: "both_total", label: Some(("which", "b")), help: "Two.", kind: Kind::Counter, value: 2 },
+];
+
 /// A series as a scraper reads it.
 #[derive(Debug, PartialEq)]
 struct Series {
@@ -89,6 +96,7 @@ fn render_with(shards: &[CoreMetrics], version: &'static str) -> String {
     let started_at = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
     render(&Exposed {
         shards,
+        figures: &FIGURES,
         build: BuildInfo { version },
         started_at,
         now: started_at + Duration::from_millis(2500),
@@ -171,6 +179,9 @@ fn every_figure_of_every_shard_is_there_once_and_nothing_is_summed() {
         "corewire_build_info",
         "corewire_uptime_seconds",
         "corewire_draining",
+        "corewire_alone",
+        "corewire_both_total",
+        "corewire_both_total",
         "process_open_fds",
         "process_max_fds",
         "process_resident_memory_bytes",
@@ -215,6 +226,7 @@ fn labels_and_help_are_escaped() {
 fn a_server_without_shards_and_a_process_without_proc_are_no_failure() {
     let text = render(&Exposed {
         shards: &[],
+        figures: &[],
         build: BuildInfo { version: "0.1.0" },
         // A clock that was set back.
         started_at: SystemTime::UNIX_EPOCH + Duration::from_secs(1),
@@ -225,4 +237,11 @@ fn a_server_without_shards_and_a_process_without_proc_are_no_failure() {
     assert_eq!(value_of(&text, "corewire_uptime_seconds", &[]), 0.0);
     assert_eq!(value_of(&text, "corewire_draining", &[]), 1.0);
     assert_eq!(all_series(&text).len(), 3);
+}
+
+#[test]
+fn figures_of_no_core_have_no_core() {
+    let text = render_with(&[], "0.1.0");
+    assert_eq!(value_of(&text, "corewire_alone", &[]), 7.0);
+    assert_eq!(value_of(&text, "corewire_both_total", &[("which", "b")]), 2.0);
 }

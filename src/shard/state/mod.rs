@@ -275,6 +275,11 @@ impl<H: Handler> State<H> {
             }
             Told::Close { to, code, reason } => self.core.close_here(to, code, &reason),
             Told::Resume { to } => self.core.resume_here(to),
+            Told::Handler { to, message } => {
+                if self.core.named(to).is_some() {
+                    self.with_session(to.index, |handler, conn, session| handler.told(conn, session, &*message));
+                }
+            }
             Told::Answer { to, answer } => self.handle_answer(to, answer),
         }
     }
