@@ -136,12 +136,8 @@ impl CoreState {
                 out.messages.push((from, ToCore::Answer { ticket: publish.ticket, answer }));
             }
             message => {
-                let is_publish = matches!(message, ToHome::Publish(_));
                 self.topics.home.handle(from, message, now, &mut out);
-                let first = out.messages.first();
-                if is_publish && !first.is_some_and(|(_, message)| is_refusal(message)) {
-                    self.metrics.publications.add(1);
-                }
+                self.metrics.publications.set(self.topics.home.publication_count());
             }
         }
         self.carry_all(out);
