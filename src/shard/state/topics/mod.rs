@@ -73,6 +73,17 @@ enum Notice {
     Answer(Ticket, Result<Answer, Unanswered>),
 }
 
+impl Notice {
+    /// Whether it says how the subscription has begun, or that it has not.
+    fn is_of_subscription(&self, id: ConnId, name: &str) -> bool {
+        match self {
+            Self::Subscribed { to, subject, .. } => *to == id && subject.as_str() == name,
+            Self::Refused { to, topic, .. } => *to == id && topic.as_str() == name,
+            Self::News { .. } | Self::Answer(..) => false,
+        }
+    }
+}
+
 enum News {
     Gap(Position),
     Presence(PresenceChange),
