@@ -422,7 +422,7 @@ impl Asked {
             }
             (Ok(Answer::Refused(refused)), _) => refusal(refused).answer(id),
             (Ok(_), _) => ServerMessage::error(id, ErrorCode::Internal, "an answer to another question"),
-            (Err(unanswered), _) => ServerMessage::error(id, ErrorCode::Unavailable, unanswered.to_string()),
+            (Err(unanswered), _) => ServerMessage::error(id, ErrorCode::Unanswered, unanswered.to_string()),
         };
         // It may be gone, or closing.
         let _ = core.send_to(to, MessageKind::Text, Body::Shared(message.encode().into()));
