@@ -178,7 +178,11 @@ impl Handler for Serve {
             return conn.close(CloseCode::UNSUPPORTED, "only text is understood");
         };
         match &mut session.0 {
-            Speaks::Raw(client) => raw::publish(conn, client, self.admission.message_rate, text),
+            Speaks::Raw(client) => {
+                if let Some(ticket) = raw::publish(conn, client, self.admission.message_rate, text) {
+                    self.asked.insert(ticket, v1::Asked::Raw { to: conn.id() });
+                }
+            }
             Speaks::Sse(_) => {}
             Speaks::V1(client) => self.hear(conn, client, text),
             Speaks::Surplus => {}
