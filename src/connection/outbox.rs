@@ -126,6 +126,8 @@ impl Outbox {
     /// If `newer` is written in part already.
     pub fn append_all(&mut self, newer: &mut Self) {
         assert_eq!(newer.written, 0, "what is newer cannot have been written before what is older");
+        self.end_tail();
+        newer.end_tail();
         self.queued_bytes += std::mem::take(&mut newer.queued_bytes);
         self.segments.append(&mut newer.segments);
     }
@@ -216,6 +218,34 @@ mod tests {
             assert!(outbox.is_empty() && outbox.front().is_empty());
             outbox.push_copy(b"again");
             assert_eq!(contents(&outbox), b"again");
+        }
+    }
+
+    #[test]
+    fn what_comes_back_half_written_goes_before_what_came_meanwhile() {
+        let shared = Bytes::from(vec![7; 2000]);
+        type Fill = fn(&mut Outbox, Bytes);
+        let fills: [Fill; 3] = [
+            |outbox, _| outbox.push_copy(b"gathered in the tail"),
+            |outbox, shared| outbox.push_shared(shared),
+            |outbox, shared| {
+                outbox.push_shared(shared);
+                outbox.push_copy(b"a tail behind a segment");
+            },
+        ];
+        for (older, newer) in fills.iter().flat_map(|older| fills.iter().map(move |newer| (older, newer))) {
+            let (mut lent, mut meanwhile) = (Outbox::default(), Outbox::default());
+            older(&mut lent, shared.clone());
+            newer(&mut meanwhile, shared.clone());
+            let mut want = contents(&lent);
+            want.extend(contents(&meanwhile));
+            lent.advance(3);
+            lent.append_all(&mut meanwhile);
+            assert_eq!((contents(&lent).as_slice(), meanwhile.queued_bytes()), (&want[3..], 0));
+            let rest = lent.queued_bytes();
+            assert_eq!(rest, want.len() - 3);
+            lent.advance(rest);
+            assert!(lent.is_empty() && lent.front().is_empty());
         }
     }
 

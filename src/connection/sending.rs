@@ -30,6 +30,14 @@ impl Body<'_> {
             Self::Shared(bytes) => bytes,
         }
     }
+
+    /// The bytes, copied if they are borrowed.
+    pub fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Borrowed(bytes) => Bytes::copy_from_slice(bytes),
+            Self::Shared(bytes) => bytes,
+        }
+    }
 }
 
 /// How messages go out.

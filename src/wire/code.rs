@@ -40,15 +40,17 @@ pub enum ErrorCode {
     DataTooBig,
     /// Too many messages; there is a `retry_ms`.
     RateLimited,
-    /// The topic's home cannot take it now.
+    /// The topic's home cannot take it now: nothing was done.
     Unavailable,
+    /// The topic's home did not answer in time: whether it was done is not known.
+    Unanswered,
     /// The fault is the server's.
     Internal,
 }
 
 impl ErrorCode {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::BadJson,
         Self::UnknownType,
         Self::BadField,
@@ -67,6 +69,7 @@ impl ErrorCode {
         Self::DataTooBig,
         Self::RateLimited,
         Self::Unavailable,
+        Self::Unanswered,
         Self::Internal,
     ];
 
@@ -91,6 +94,7 @@ impl ErrorCode {
             Self::DataTooBig => "data_too_big",
             Self::RateLimited => "rate_limited",
             Self::Unavailable => "unavailable",
+            Self::Unanswered => "unanswered",
             Self::Internal => "internal",
         }
     }
@@ -102,7 +106,7 @@ impl ErrorCode {
 
     /// Whether the same message may succeed later.
     pub fn is_temporary(self) -> bool {
-        matches!(self, Self::RateLimited | Self::Unavailable | Self::Internal)
+        matches!(self, Self::RateLimited | Self::Unavailable | Self::Unanswered | Self::Internal)
     }
 
     /// The close code that follows when this is the answer to a connection's first `connect`. Everywhere else an error

@@ -247,7 +247,10 @@ impl Handler for Serve {
         };
         match &mut session.0 {
             Speaks::Raw(client) => {
-                raw::publish(conn, &mut self.watch, client, self.admission.message_rate, text);
+                let rate = self.admission.message_rate;
+                if let Some(ticket) = raw::publish(conn, &mut self.watch, client, rate, text) {
+                    self.asked.insert(ticket, v1::Asked::Raw { to: conn.id() });
+                }
             }
             Speaks::Sse(_) => {}
             Speaks::V1(client) => self.hear(conn, client, text),

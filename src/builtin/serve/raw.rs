@@ -10,11 +10,11 @@ use super::seats::Seat;
 use super::url::Admitted;
 use super::watch::Watch;
 use crate::auth::UnixSeconds;
-use crate::handler::{CannotSubscribe, Conn, Delivery};
+use crate::handler::{CannotSubscribe, Conn, ConnId, Core, Delivery, Unanswered};
 use crate::protocol::MessageKind;
 use crate::protocol::close::CloseCode;
 use crate::rate::Rate;
-use crate::topics::{DataKind, Draft, Refused, Reply, Subject};
+use crate::topics::{Answer, DataKind, Draft, Refused, Reply, Subject, Ticket};
 use crate::wire::{Data, bare, close};
 
 /// What is remembered of a client, if there is anything.
@@ -64,40 +64,70 @@ impl Client {
     }
 }
 
-/// What the client says is published in its one topic, as a string.
+/// What the client says is published in its one topic, as a string. Answers what its home's answer is known by: there is
+/// no message to acknowledge with, but a refusal must be told.
 pub(super) fn publish(
     conn: &mut Conn<'_>,
     watch: &mut Watch,
     client: &mut Option<Box<Client>>,
     rate: Option<Rate>,
     text: &str,
-) {
+) -> Option<Ticket> {
+    let asked = try_publish(conn, watch, client, rate, text);
+    asked.inspect_err(|(code, reason)| conn.close(*code, reason)).ok()
+}
+
+fn try_publish(
+    conn: &mut Conn<'_>,
+    watch: &mut Watch,
+    client: &mut Option<Box<Client>>,
+    rate: Option<Rate>,
+    text: &str,
+) -> Result<Ticket, (CloseCode, Cow<'static, str>)> {
     let [Subject::Topic(topic)] = &conn.subscriptions()[..] else {
-        return conn.close(CloseCode::POLICY, "publishing needs exactly one topic");
+        return Err((CloseCode::POLICY, "publishing needs exactly one topic".into()));
     };
     let namespace = conn.namespaces().of(topic);
-    if let Err(failure) = access::may_publish(namespace, topic, client.as_deref().and_then(Client::user)) {
-        return conn.close(CloseCode::POLICY, &failure.message);
-    }
+    access::may_publish(namespace, topic, client.as_deref().and_then(Client::user))
+        .map_err(|failure| (CloseCode::POLICY, failure.message))?;
     if rate.is_some() || namespace.publish_rate.is_some() {
         let budget = &mut client.get_or_insert_default().budget;
         let now = conn.now();
         if budget.message(rate, now).and_then(|()| budget.publication(namespace, now)).is_err() {
-            return conn.close(close::ABUSE, close::reason(close::ABUSE));
+            return Err((close::ABUSE, close::reason(close::ABUSE).into()));
         }
     }
     let draft = Draft { kind: DataKind::Text, data: Bytes::copy_from_slice(text.as_bytes()), key: None };
-    let published = if watch.wants_publications() {
-        let asked = conn.publish_asking(topic, draft.clone(), None, Reply::Accepted);
-        asked.map(|ticket| watch.publishing(ticket, conn.id(), topic, draft))
-    } else {
-        conn.publish(topic, draft)
+    if !watch.wants_publications() {
+        return conn.publish_asking(topic, draft, None, Reply::Accepted).map_err(refusal_of);
+    }
+    let ticket = conn.publish_asking(topic, draft.clone(), None, Reply::Accepted).map_err(refusal_of)?;
+    watch.publishing(ticket, conn.id(), topic, draft);
+    Ok(ticket)
+}
+
+/// The home has answered, or never will.
+pub(super) fn published(core: &mut Core<'_>, to: ConnId, answer: Result<Answer, Unanswered>) {
+    let (code, reason) = match answer {
+        Ok(Answer::Refused(refused)) => refusal_of(refused),
+        Ok(_) => return,
+        Err(Unanswered) => (CloseCode::TRY_AGAIN_LATER, "the topic did not answer".into()),
     };
-    match published {
-        Ok(()) => {}
-        Err(Refused::TooLarge { .. }) => conn.close(CloseCode::TOO_BIG, "larger than the topic allows"),
-        // There is no other way to tell that something was lost.
-        Err(_) => conn.close(CloseCode::TRY_AGAIN_LATER, "the topic cannot be reached now"),
+    core.close_conn(to, code, &reason);
+}
+
+/// Something that the client should have heard is lost, and no message could say so.
+pub(super) fn end_for_loss(core: &mut Core<'_>, id: ConnId) {
+    core.close_conn(id, CloseCode::TRY_AGAIN_LATER, "something was lost on the way");
+}
+
+/// There is no other way to tell that something was lost.
+fn refusal_of(refused: Refused) -> (CloseCode, Cow<'static, str>) {
+    match refused {
+        Refused::TooLarge { .. } => (CloseCode::TOO_BIG, "larger than the topic allows".into()),
+        Refused::TooManyTopics | Refused::KeyTooLong { .. } | Refused::Busy => {
+            (CloseCode::TRY_AGAIN_LATER, "the topic cannot be reached now".into())
+        }
     }
 }
 

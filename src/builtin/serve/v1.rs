@@ -9,7 +9,7 @@ use super::budget::Budget;
 use super::decide::Undecided;
 use super::seats::Seat;
 use super::watch::Watch;
-use super::{Serve, V1};
+use super::{RAW, Serve, V1, raw};
 use crate::auth::{Identity, TopicGrant, UnixSeconds};
 use crate::handler::{Body, CannotSubscribe, Conn, ConnId, Core, Delivery, TopicNews, Unanswered};
 use crate::protocol::MessageKind;
@@ -72,6 +72,8 @@ pub(super) struct Wanted<'a> {
 pub(super) enum Asked {
     /// Whether it was published; without an id only a refusal is told.
     Publish { to: ConnId, id: Option<u32> },
+    /// Whether a raw client's message was published.
+    Raw { to: ConnId },
     /// Who is there.
     Presence { to: ConnId, id: u32, topic: Topic },
 }
@@ -441,6 +443,7 @@ impl Asked {
     /// The answer is there, or will never come.
     pub(super) fn tell(self, core: &mut Core<'_>, answer: Result<Answer, Unanswered>) {
         let (to, id) = match &self {
+            Self::Raw { to } => return raw::published(core, *to, answer),
             Self::Publish { to, id } => (*to, *id),
             Self::Presence { to, id, .. } => (*to, Some(*id)),
         };
@@ -455,7 +458,7 @@ impl Asked {
             }
             (Ok(Answer::Refused(refused)), _) => refusal(refused).answer(id),
             (Ok(_), _) => ServerMessage::error(id, ErrorCode::Internal, "an answer to another question"),
-            (Err(unanswered), _) => ServerMessage::error(id, ErrorCode::Unavailable, unanswered.to_string()),
+            (Err(unanswered), _) => ServerMessage::error(id, ErrorCode::Unanswered, unanswered.to_string()),
         };
         // It may be gone, or closing.
         let _ = core.send_to(to, MessageKind::Text, Body::Shared(message.encode().into()));
@@ -492,9 +495,11 @@ pub(super) fn encode(delivery: &Delivery<'_>) -> Option<(MessageKind, Bytes)> {
 
 /// Something was lost that cannot be told any more: the client subscribes again, and learns what it needs.
 fn end_for_loss(core: &mut Core<'_>, watch: &Watch, id: ConnId, topic: &Topic) {
-    // Those who hear it by a pattern go on: their subscription has no position.
-    if core.wire_of(id) == Some(V1) {
-        end(core, watch, id, topic.as_str(), ErrorCode::Unavailable, "something was lost on the way");
+    match core.wire_of(id) {
+        // Those who hear it by a pattern go on: their subscription has no position.
+        Some(V1) => end(core, watch, id, topic.as_str(), ErrorCode::Unavailable, "something was lost on the way"),
+        Some(RAW) => raw::end_for_loss(core, id),
+        Some(_) | None => {}
     }
 }
 

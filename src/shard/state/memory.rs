@@ -20,7 +20,11 @@ impl CoreState {
 
     /// When the metrics of memory are to be counted on, a wave may have passed, or topics have something to do.
     pub(super) fn next_chore(&self) -> Option<Tick> {
-        let topics = (self.topics_due != Tick::NEVER).then_some(self.topics_due);
+        let topics = match self.topics_pending {
+            // A connection that breaks while the touched are settled leaves its topics after their turn.
+            true => Some(Tick(self.now.0 + 1)),
+            false => (self.topics_due != Tick::NEVER).then_some(self.topics_due),
+        };
         self.survey.next_at().into_iter().chain(self.calm.next_at()).chain(topics).min()
     }
 

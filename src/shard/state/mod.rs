@@ -9,6 +9,7 @@ mod cors;
 mod memory;
 mod opening;
 mod reach;
+mod sending;
 mod survey;
 mod topics;
 mod wall;

@@ -373,30 +373,11 @@ impl CoreState {
         }
     }
 
-    pub(super) fn send_here(&mut self, id: ConnId, kind: MessageKind, body: Body<'_>) -> Result<(), SendError> {
-        let Some(connection) = self.named(id) else { return Err(SendError::NotOpen) };
-        let len = body.bytes().len();
-        let result = connection.1.send(kind, body, connection.0);
-        self.after_send(id.index, len, result)
-    }
-
-    pub(super) fn broadcast_here(&mut self, kind: MessageKind, payload: Bytes) -> usize {
-        let len = payload.len();
-        let mut broadcast = Broadcast::new(kind, payload);
-        let mut reached = 0;
-        for index in 0..self.slab.end() {
-            let Some(record) = self.slab.get_mut(index) else { continue };
-            if record.connection.is_stream() || !record.connection.is_open() {
-                continue;
-            }
-            let result = record.connection.send_broadcast(&mut broadcast, &mut self.workspace);
-            reached += usize::from(self.after_send(index, len, result).is_ok());
-        }
-        reached
-    }
-
     pub(super) fn close_here(&mut self, id: ConnId, code: CloseCode, reason: &str) {
         let now = self.now;
+        if self.id(id.index) == id && self.has_backlog(id.index) {
+            self.flush_backlog(id.index);
+        }
         if let Some((workspace, connection)) = self.named(id) {
             connection.close(code, reason, workspace, now);
             self.touch(id.index);
@@ -409,26 +390,6 @@ impl CoreState {
             connection.resume(now);
             self.touch(id.index);
         }
-    }
-
-    fn after_send(&mut self, index: u32, len: usize, result: Result<(), SendError>) -> Result<(), SendError> {
-        match result {
-            Ok(()) => {
-                self.metrics.messages_out.add(1);
-                self.touch(index);
-            }
-            Err(SendError::NotOpen) => {}
-            Err(SendError::QueueFull) => {
-                self.metrics.queue_drops.add(1);
-                let id = self.id(index);
-                tracing::debug!(connection = %id, len, "a peer reads too slowly; a message was dropped");
-                match self.overflow {
-                    Overflow::Disconnect(code) => self.close_here(id, code, "slow consumer"),
-                    Overflow::DropMessage => {}
-                }
-            }
-        }
-        result
     }
 
     /// The connection with this name, if it still lives here.
@@ -459,9 +420,13 @@ impl Reach for CoreState {
 
     fn send_to_all(&mut self, ids: &mut dyn Iterator<Item = ConnId>, kind: MessageKind, payload: Bytes) -> usize {
         let len = payload.len();
-        let mut broadcast = Broadcast::new(kind, payload);
+        let mut broadcast = Broadcast::new(kind, payload.clone());
         let mut reached = 0;
         for id in ids {
+            if self.has_backlog(id.index) {
+                reached += usize::from(self.send_behind(id, kind, payload.clone()).is_ok());
+                continue;
+            }
             let Some((workspace, connection)) = self.named(id) else { continue };
             let result = connection.send_broadcast(&mut broadcast, workspace);
             reached += usize::from(self.after_send(id.index, len, result).is_ok());

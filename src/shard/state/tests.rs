@@ -1,5 +1,7 @@
 //! Several cores, the mesh and their clients, stepped in one thread with a fake clock.
 
+#[cfg(feature = "wire")]
+mod simulation;
 mod topics;
 
 use std::collections::VecDeque;

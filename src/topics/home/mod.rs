@@ -48,6 +48,7 @@ pub struct Home {
     idempotency: Idempotency,
     /// How many epochs have begun here.
     epoch_count: u64,
+    publication_count: u64,
 }
 
 /// Which cores hear a pattern.
@@ -90,6 +91,7 @@ impl Home {
             receipts: Receipts::new(options.receipts_max, options.receipt_wait),
             idempotency: Idempotency::new(options.idempotency_keys_max, options.idempotency_ttl),
             epoch_count: 0,
+            publication_count: 0,
             options,
         }
     }
@@ -193,6 +195,11 @@ impl Home {
             true
         });
         self.namespaces = namespaces;
+    }
+
+    /// How many publications were given a place so far. What is said again under the same key is none.
+    pub fn publication_count(&self) -> u64 {
+        self.publication_count
     }
 
     /// How many topics are known.

@@ -149,6 +149,7 @@ fn what_is_said_twice_is_published_once() {
     let Answer::Published(first) = bench.publish(once()).1 else { panic!("it was published") };
     let again = Receipt { is_repeat: true, ..first.clone() };
     assert_eq!(bench.publish(once()).1, Answer::Published(again));
+    assert_eq!(bench.home.publication_count(), 1);
     bench.wait(Duration::from_secs(300));
     let Answer::Published(later) = bench.publish(once()).1 else { panic!("it was published") };
     assert!(!first.is_repeat && !later.is_repeat && first.position != later.position);

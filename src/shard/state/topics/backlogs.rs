@@ -6,9 +6,10 @@ use super::super::reach::CoreState;
 use super::Waiting;
 use crate::connection::{Body, Broadcast, SendError};
 use crate::handler::{Overflow, Wire};
+use crate::ids::ConnId;
 use crate::protocol::MessageKind;
 use crate::protocol::close::CloseCode;
-use crate::topics::{Backlog, Keep, Tally};
+use crate::topics::{Backlog, Keep, Overflow as Full, Tally};
 
 /// A publication as connections of one wire get it: one frame for all of them.
 pub(super) struct Encoded {
@@ -57,7 +58,7 @@ impl CoreState {
         preface: &[u8],
         keep: Keep<'_>,
     ) -> Tally {
-        let queue_max = self.queue_max();
+        let (queue_max, has_backlog) = (self.queue_max(), self.has_backlog(index));
         let Some(record) = self.slab.get_mut(index) else { return Tally::default() };
         if !record.connection.is_open() {
             return Tally::default();
@@ -66,7 +67,7 @@ impl CoreState {
             Keep::Firm => false,
             Keep::Droppable | Keep::Latest(..) => record.connection.queued_bytes() >= queue_max,
         };
-        if is_slow || self.has_backlogs && self.topics.backlogs.contains_key(&index) {
+        if is_slow || has_backlog {
             return self.wait(index, encoded, preface, keep);
         }
         let sent = match preface {
@@ -109,22 +110,66 @@ impl CoreState {
         self.has_backlogs = !self.topics.backlogs.is_empty();
     }
 
+    /// Whether something waits for the connection: what comes later must wait as well.
+    pub(in super::super) fn has_backlog(&self, index: u32) -> bool {
+        self.has_backlogs && self.topics.backlogs.contains_key(&index)
+    }
+
+    /// Has a message that is no publication wait behind those that do.
+    ///
+    /// # Errors
+    ///
+    /// If the connection is not open, or there is no room; then what the handler wants becomes of it.
+    pub(in super::super) fn send_behind(
+        &mut self,
+        id: ConnId,
+        kind: MessageKind,
+        payload: Bytes,
+    ) -> Result<(), SendError> {
+        if !self.named(id).is_some_and(|(_, connection)| connection.is_open()) {
+            return Err(SendError::NotOpen);
+        }
+        let len = payload.len();
+        match self.push_waiting(id.index, Waiting { kind, payload }, Keep::Firm) {
+            Ok(_) => Ok(()),
+            Err(Full) => self.after_send(id.index, len, Err(SendError::QueueFull)),
+        }
+    }
+
+    /// Queues what waits for a connection that is about to be closed, as far as there is room: its Close comes last.
+    pub(in super::super) fn flush_backlog(&mut self, index: u32) {
+        let Some(mut backlog) = self.topics.backlogs.remove(&index) else { return };
+        self.has_backlogs = !self.topics.backlogs.is_empty();
+        let Some(record) = self.slab.get_mut(index) else { return };
+        while let Some(Waiting { kind, payload }) = backlog.pop() {
+            match record.connection.send(kind, Body::Shared(payload), &mut self.workspace) {
+                Ok(()) => self.metrics.messages_out.add(1),
+                // Nothing behind it either: what a peer hears has no holes.
+                Err(SendError::QueueFull) => return self.metrics.queue_drops.add(1 + backlog.len() as u64),
+                Err(SendError::NotOpen) => return,
+            }
+        }
+    }
+
     fn wait(&mut self, index: u32, encoded: &Encoded, preface: &[u8], keep: Keep<'_>) -> Tally {
-        let bytes_max = self.workspace.limits().queued_bytes_max - self.queue_max();
-        let backlog = self.topics.backlogs.entry(index).or_insert_with(|| Backlog::new(bytes_max));
-        self.has_backlogs = true;
         let payload = match preface {
             [] => encoded.payload.clone(),
             _ => [preface, &encoded.payload].concat().into(),
         };
-        let len = payload.len();
-        let Ok(tally) = backlog.push(Waiting { kind: encoded.kind, payload }, len, keep) else {
-            return self.overflow(index);
-        };
+        let waiting = Waiting { kind: encoded.kind, payload };
+        self.push_waiting(index, waiting, keep).unwrap_or_else(|Full| self.overflow(index))
+    }
+
+    fn push_waiting(&mut self, index: u32, waiting: Waiting, keep: Keep<'_>) -> Result<Tally, Full> {
+        let bytes_max = self.workspace.limits().queued_bytes_max - self.queue_max();
+        let backlog = self.topics.backlogs.entry(index).or_insert_with(|| Backlog::new(bytes_max));
+        self.has_backlogs = true;
+        let len = waiting.payload.len();
+        let tally = backlog.push(waiting, len, keep)?;
         self.metrics.queue_drops.add(tally.dropped);
         self.metrics.publications_conflated.add(tally.conflated);
         self.touch(index);
-        tally
+        Ok(tally)
     }
 
     /// A publication that must not be lost has no room: the peer comes back and recovers it.

@@ -76,6 +76,17 @@ enum Notice {
     Answer(Ticket, Result<Answer, Unanswered>),
 }
 
+impl Notice {
+    /// Whether it says how the subscription has begun, or that it has not.
+    fn is_of_subscription(&self, id: ConnId, name: &str) -> bool {
+        match self {
+            Self::Subscribed { to, subject, .. } => *to == id && subject.as_str() == name,
+            Self::Refused { to, topic, .. } => *to == id && topic.as_str() == name,
+            Self::News { .. } | Self::Answer(..) => false,
+        }
+    }
+}
+
 enum News {
     Gap(Position),
     Presence(PresenceChange),
@@ -140,12 +151,8 @@ impl CoreState {
                 out.messages.push((from, ToCore::Answer { ticket: publish.ticket, answer }));
             }
             message => {
-                let is_publish = matches!(message, ToHome::Publish(_));
                 self.topics.home.handle(from, message, now, &mut out);
-                let first = out.messages.first();
-                if is_publish && !first.is_some_and(|(_, message)| is_refusal(message)) {
-                    self.metrics.publications.add(1);
-                }
+                self.metrics.publications.set(self.topics.home.publication_count());
             }
         }
         self.carry_all(out);

@@ -95,6 +95,8 @@ impl ReachTopics for CoreState {
         }
         let was_subscribed =
             self.with_local(|local, outlet| local.unsubscribe(SubscriberId(id.index), subject, outlet));
+        // The next subscription of the same name must not be told of the beginning of this one.
+        self.topics.notices.retain(|notice| !notice.is_of_subscription(id, subject));
         self.count_subscriptions();
         was_subscribed
     }
