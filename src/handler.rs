@@ -50,12 +50,13 @@
 
 mod outside;
 mod remote;
+mod sessions;
 mod topics;
 
 use std::any::Any;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,6 +72,8 @@ use crate::topics::{Answer, Begun, Refused, Subject, Ticket, Topic};
 pub use outside::{Nobody, Outside};
 pub use remote::{Busy, ConnHandle, Deferred};
 pub(crate) use remote::{Remote, Told};
+pub use sessions::Sessions;
+pub(crate) use sessions::Slots;
 pub(crate) use topics::ReachTopics;
 pub use topics::{CannotSubscribe, Delivery, TopicNews, Unanswered, Wire};
 
@@ -151,6 +154,17 @@ pub trait Handler: 'static {
     /// Another core's handler said something to all ([`Core::cast`]). Downcast it to the type that was cast.
     fn cast(&mut self, core: &mut Core<'_>, message: &(dyn Any + Send + Sync)) {
         let _ = (core, message);
+    }
+
+    /// As [`Handler::cast`], with what is remembered of this core's connections. By default that is not looked at.
+    fn cast_with_sessions(
+        &mut self,
+        core: &mut Core<'_>,
+        sessions: &mut Sessions<'_, Self::Session>,
+        message: &(dyn Any + Send + Sync),
+    ) {
+        let _ = sessions;
+        self.cast(core, message);
     }
 
     /// What connections of this wire are sent for a publication; `None` for nothing. By default its bare data.
@@ -430,16 +444,6 @@ impl<'a> Conn<'a> {
     pub fn queued_bytes(&self) -> usize {
         self.core.reach.queued_bytes(self.id)
     }
-
-    /// A way to reach this connection later, from any thread.
-    pub fn handle(&self) -> ConnHandle {
-        self.core.handle(self.id)
-    }
-
-    /// In [`Handler::upgrade`] or [`Handler::stream`]: a way to answer later, from any thread. Return [`Upgrade::Defer`] then.
-    pub fn defer(&self) -> Deferred {
-        Deferred { handle: Some(self.handle()) }
-    }
 }
 
 impl Core<'_> {
@@ -548,4 +552,7 @@ pub(crate) trait Reach: ReachTopics {
     fn core_index(&self) -> usize;
     fn core_count(&self) -> usize;
     fn connection_count(&self) -> usize;
+    fn connections_in(&self, slots: Range<u32>) -> Vec<ConnId>;
+    fn slot_count(&self) -> u32;
+    fn is_open(&self, id: ConnId) -> bool;
 }

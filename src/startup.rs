@@ -7,7 +7,9 @@ use std::time::SystemTime;
 use corewire::auth::{KeyError, Verifier};
 use corewire::builtin::{Admission, Broadcast, Echo, Seats, Serve};
 use corewire::config::{self, Command, Config, OriginSetting};
-use corewire::control::{self, BuildInfo, ControlHandle, ControlOptions, ControlSource, CoreMetrics};
+use corewire::control::{
+    self, ApiOptions, ApiSettings, BuildInfo, ControlHandle, ControlOptions, ControlSource, CoreMetrics,
+};
 use corewire::protocol::handshake::OriginPolicy;
 use corewire::server::{Builder, ListenAddr, Running, Server, StartError};
 use corewire::tls::{ServerTls, TlsOptions, TlsSetupError};
@@ -42,19 +44,27 @@ pub(crate) fn serve(config: &Config, cores: &[usize]) -> Result<(), Failure> {
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(Failure::Signals)?;
     raise_open_files();
     let builder = builder(config, cores)?;
+    let (answers, inbox) = control::answers();
+    let namespaces = config.namespaces();
     let running = match config.command {
         Command::Serve => {
-            let namespaces = config.namespaces();
             let demo_topic = Topic::parse(DEMO_TOPIC).expect("a good name");
             let may_publish = namespaces.of(&demo_topic).publish == Access::Public;
             let admission = Arc::new(admission(config)?);
-            builder.namespaces(namespaces).start(move |_| Serve::new(may_publish).admission(admission.clone()))
+            let builder = builder.namespaces(namespaces.clone()).outside(Arc::new(answers));
+            builder.start(move |_| Serve::new(may_publish).admission(admission.clone()))
         }
         Command::Echo => builder.start(|_| Echo),
         Command::Broadcast => builder.start(|_| Broadcast),
     }?;
     let source = Arc::new(Source::new(&running, cores));
-    let control = match config.admin.map(|addr| start_control(addr, &source)).transpose() {
+    let api = (config.command == Command::Serve).then(|| ApiOptions {
+        handle: running.handle(),
+        answers: inbox,
+        settings: ApiSettings::new(config.api_keys.clone(), Arc::new(namespaces)),
+        body_bytes_max: config.limits.message_bytes_max,
+    });
+    let control = match config.admin.map(|addr| start_control(addr, api, &source)).transpose() {
         Ok(control) => control,
         Err(error) => {
             running.stop()?;
@@ -172,6 +182,13 @@ fn announce(config: &Config, running: &Running, cores: &[usize], control: Option
     announce_limits(config);
     if let Some(control) = control {
         tracing::info!("admin on http://{}", control.local_addr());
+        match config.command {
+            Command::Serve if config.api_keys.is_some() => tracing::info!("the HTTP API answers who has an API key"),
+            Command::Serve => tracing::info!(
+                "the HTTP API has no key: it answers this machine only, on localhost; --api-key-file FILE opens it to others"
+            ),
+            Command::Echo | Command::Broadcast => {}
+        }
     }
     let mut stdout = io::stdout().lock();
     for addr in running.addrs() {
@@ -187,9 +204,13 @@ fn announce(config: &Config, running: &Running, cores: &[usize], control: Option
     let _ = stdout.flush();
 }
 
-fn start_control(addr: std::net::SocketAddr, source: &Arc<Source>) -> Result<ControlHandle, control::ControlError> {
+fn start_control(
+    addr: std::net::SocketAddr,
+    api: Option<ApiOptions>,
+    source: &Arc<Source>,
+) -> Result<ControlHandle, control::ControlError> {
     let source: Arc<dyn ControlSource> = Arc::<Source>::clone(source);
-    control::start(ControlOptions { addr }, source)
+    control::start(ControlOptions { addr, api }, source)
 }
 
 /// What the admin listener may know.

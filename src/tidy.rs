@@ -54,8 +54,21 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "control",
-        neighbours: &["metrics", "mesh", "config"],
-        crates: &["axum", "hyper", "hyper_util", "rustix", "tokio"],
+        neighbours: &[
+            "auth", "builtin", "config", "handler", "mesh", "metrics", "protocol", "server", "topics", "wire",
+        ],
+        crates: &[
+            "axum",
+            "base64",
+            "bytes",
+            "http_body_util",
+            "hyper",
+            "hyper_util",
+            "rustix",
+            "serde",
+            "serde_json",
+            "tokio",
+        ],
     },
     Room {
         name: "config",

@@ -693,10 +693,8 @@ fn pages_of_admitted_origins_may_read() {
 fn a_token_in_the_url_is_as_good_as_in_raw_mode() {
     for variant in VARIANTS {
         let namespace = |name: &str, subscribe| Namespace { name: name.into(), subscribe, ..Namespace::default() };
-        let all = [
-            Namespace { presence: true, ..namespace("members", Access::Token) },
-            namespace("vip", Access::Signed),
-        ];
+        let all =
+            [Namespace { presence: true, ..namespace("members", Access::Token) }, namespace("vip", Access::Signed)];
         let namespaces = Namespaces::new(Namespace::default(), all).expect("they are good");
         let admission = Arc::new(Admission {
             verifier: Some(verifier()),

@@ -12,13 +12,16 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use super::api::{self, ApiOptions, PeerAddr};
 use super::exposition::{self, Exposed};
 use super::process::ProcessFigures;
 use super::{ControlError, ControlOptions, ControlSource};
@@ -71,7 +74,12 @@ fn start_with(
     let (listener, local_addr) = bind(addr).map_err(|error| ControlError::bind(addr, error))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ControlError::Thread)?;
     let (stop, stopped) = watch::channel(false);
-    let service = Service { router: routes(source), stopped, patience };
+    // The API begins to wait for answers as soon as it is made.
+    let router = {
+        let _inside = runtime.enter();
+        routes(source, options.api)
+    };
+    let service = Service { router, stopped, patience };
     let thread = thread::Builder::new()
         .name("corewire-control".to_owned())
         .spawn(move || runtime.block_on(run(listener, service)))
@@ -145,11 +153,17 @@ impl Service {
     async fn serve(mut self, stream: TcpStream) {
         // For a client that sends a request and then does not read the reply. Without it the connection still works.
         let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, self.patience.write.as_millis() as u32);
+        let Ok(peer) = stream.peer_addr() else { return };
+        let router = TowerToHyperService::new(self.router);
+        let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+            request.extensions_mut().insert(PeerAddr(peer));
+            router.call(request)
+        });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.patience.head)
             .max_buf_size(HEAD_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(self.router));
+            .serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
         let outcome = tokio::select! {
             outcome = connection.as_mut() => outcome,
@@ -169,7 +183,8 @@ async fn told_to_stop(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stop| *stop).await;
 }
 
-fn routes(source: Arc<dyn ControlSource>) -> Router {
+fn routes(source: Arc<dyn ControlSource>, api: Option<ApiOptions>) -> Router {
+    let api = api.map(|options| Router::new().nest("/api/v1", api::routes(options)));
     Router::new()
         .route("/", get(async || INDEX))
         .route("/metrics", get(metrics))
@@ -177,6 +192,7 @@ fn routes(source: Arc<dyn ControlSource>) -> Router {
         .route("/readyz", get(readiness))
         .fallback(not_found)
         .with_state(source)
+        .merge(api.unwrap_or_default())
 }
 
 async fn metrics(State(source): State<Arc<dyn ControlSource>>) -> impl IntoResponse {
@@ -206,6 +222,8 @@ Corewire, admin listener
 GET /metrics  figures of every core, in Prometheus text format
 GET /healthz  200 while the process runs
 GET /readyz   200 while new clients are welcome, 503 while the server drains
+
+Where `corewire serve` runs, the HTTP API for back ends is below /api/v1; GET /api/v1/openapi.json describes it.
 ";
 
 /// The time for a head is above Prometheus's default interval of a minute, so that a scraper keeps its connection.
@@ -213,8 +231,8 @@ const PATIENCE: Patience =
     Patience { head: Duration::from_secs(75), write: Duration::from_secs(30), stop: Duration::from_secs(1) };
 /// Largest request head; hyper takes no less than 8 KiB.
 const HEAD_BYTES_MAX: usize = 16 << 10;
-/// Most admin connections at a time; the next ones wait in the backlog.
-const CONNECTIONS_MAX: usize = 64;
+/// Most admin connections at a time; the next ones wait in the backlog. A back end keeps one per worker.
+const CONNECTIONS_MAX: usize = 256;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 mod access;
 mod admission;
 mod budget;
+mod command;
 mod expiry;
 mod raw;
 mod seats;
@@ -21,7 +22,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::handler::{
-    Accept, Closed, Conn, ConnId, Core, Delivery, Handler, Overflow, Request, TopicNews, Unanswered, Upgrade, Wire,
+    Accept, Closed, Conn, ConnId, Core, Delivery, Handler, Overflow, Request, Sessions, TopicNews, Unanswered, Upgrade,
+    Wire,
 };
 use crate::http::Response;
 use crate::protocol::close::CloseCode;
@@ -30,6 +32,8 @@ use crate::topics::{Access, Answer, Begun, Namespace, Namespaces, Refused, Subje
 use crate::wire::{ErrorCode, SUBPROTOCOL, close};
 use access::User;
 pub use admission::Admission;
+use command::Arrival;
+pub use command::{Act, Command, ConnectionInfo, DISCONNECTED, Outcome, Who};
 use expiry::Expiries;
 pub use seats::Seats;
 
@@ -121,14 +125,15 @@ impl Handler for Serve {
             return Upgrade::Refuse(Response::text(404, NOT_HERE));
         }
         let seat = self.admission.seat_at(request.client());
+        let arrival = Arrival::now(conn, request);
         if request.subprotocols().any(|name| name == SUBPROTOCOL) {
-            let speaks = seat.map_or(Speaks::Surplus, |seat| Speaks::V1(Box::new(v1::Client::new(seat))));
+            let speaks = seat.map_or(Speaks::Surplus, |seat| Speaks::V1(Box::new(v1::Client::new(arrival, seat))));
             return Upgrade::Accept(Accept::new(Session(speaks)).wire(V1).subprotocol(SUBPROTOCOL));
         }
         let Ok(seat) = seat else { return Upgrade::Refuse(url::too_many("Your address has")) };
         match self.admission.admit(conn, request.head().query_params()) {
             Ok(admitted) => {
-                let client = Box::new(raw::Client::new(admitted, seat));
+                let client = Box::new(raw::Client::new(arrival, admitted, seat));
                 Upgrade::Accept(Accept::new(Session(Speaks::Raw(Some(client)))).wire(RAW))
             }
             Err(response) => Upgrade::Refuse(response),
@@ -144,7 +149,7 @@ impl Handler for Serve {
         };
         Some(match self.admission.admit(conn, request.head().query_params()) {
             Ok(admitted) => {
-                let client = Box::new(sse::Client::new(admitted, seat, request));
+                let client = Box::new(sse::Client::new(Arrival::now(conn, request), admitted, seat, request));
                 let wire = client.wire();
                 Upgrade::Accept(Accept::new(Session(Speaks::Sse(Some(client)))).wire(wire))
             }
@@ -255,6 +260,18 @@ impl Handler for Serve {
     fn cast(&mut self, _: &mut Core<'_>, message: &(dyn Any + Send + Sync)) {
         if let Some(admission) = message.downcast_ref::<Admission>() {
             self.admission = Arc::new(admission.clone());
+        }
+    }
+
+    fn cast_with_sessions(
+        &mut self,
+        core: &mut Core<'_>,
+        sessions: &mut Sessions<'_, Session>,
+        message: &(dyn Any + Send + Sync),
+    ) {
+        match message.downcast_ref() {
+            Some(command) => self.obey(core, sessions, command),
+            None => self.cast(core, message),
         }
     }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::access::{self, Failure, User};
 use super::budget::Budget;
+use super::command::Arrival;
 use super::seats::Seat;
 use super::{Serve, V1};
 use crate::auth::UnixSeconds;
@@ -21,6 +22,7 @@ use crate::wire::{self, Ack, ClientMessage, Data, ErrorCode, Presence, PresenceE
 /// One client.
 #[derive(Debug, Default)]
 pub(super) struct Client {
+    arrival: Option<Arrival>,
     standing: Standing,
     /// Frames that were no messages.
     fault_count: u32,
@@ -48,8 +50,8 @@ enum Standing {
 
 /// A subscription whose request is not answered yet.
 #[derive(Debug)]
-struct Pending {
-    id: u32,
+pub(super) struct Pending {
+    pub(super) id: u32,
     name: String,
     wants_recovery: bool,
 }
@@ -315,7 +317,7 @@ impl Serve {
     }
 
     /// What was remembered of a subscription that is over.
-    fn forget_subscription(&mut self, conn: ConnId, client: &mut Client, name: &str) {
+    pub(super) fn forget_subscription(&mut self, conn: ConnId, client: &mut Client, name: &str) {
         if let Some(place) = client.listened.iter().position(|topic| topic.as_str() == name) {
             self.listeners.remove(&(conn, client.listened.swap_remove(place)));
         }
@@ -337,6 +339,15 @@ impl Serve {
         self.expiries.remove(id, None, client.user().and_then(|user| user.valid_until));
     }
 
+    /// A back end says until when a client may stay without a newer token. Answers whether it has a token at all.
+    pub(super) fn expire_at(&mut self, id: ConnId, client: &mut Client, at: UnixSeconds) -> bool {
+        let Standing::Known(user) = &mut client.standing else { return false };
+        self.expiries.remove(id, None, user.valid_until);
+        user.valid_until = Some(at);
+        self.expiries.add(id, None, user.valid_until);
+        true
+    }
+
     /// Joins and leaves to who wants them; who has missed something is asked to come back.
     pub(super) fn tell_news(&mut self, core: &mut Core<'_>, topic: &Topic, news: TopicNews<'_>, to: &[ConnId]) {
         let is_listener = |id: &ConnId| self.listeners.contains(&(*id, topic.clone()));
@@ -354,8 +365,13 @@ impl Serve {
 }
 
 impl Client {
-    pub(super) fn new(seat: Option<Box<Seat>>) -> Self {
-        Self { _seat: seat, ..Self::default() }
+    pub(super) fn new(arrival: Arrival, seat: Option<Box<Seat>>) -> Self {
+        Self { arrival: Some(arrival), _seat: seat, ..Self::default() }
+    }
+
+    /// Where it came from, and when.
+    pub(super) fn arrival(&self) -> Option<Arrival> {
+        self.arrival
     }
 
     /// A subscription has begun.
@@ -398,7 +414,7 @@ impl Client {
         self.signed.iter().any(|(signed, until)| signed == topic && until.is_none_or(|until| now < until))
     }
 
-    fn take_pending(&mut self, name: &str) -> Option<Pending> {
+    pub(super) fn take_pending(&mut self, name: &str) -> Option<Pending> {
         let place = self.pending.iter().position(|pending| pending.name == name)?;
         Some(self.pending.swap_remove(place))
     }

@@ -37,7 +37,7 @@ fn server() -> Arc<Server> {
 
 fn start_on(port: u16) -> Result<ControlHandle, ControlError> {
     let addr = SocketAddr::from(([127, 0, 0, 1], port));
-    start(ControlOptions { addr }, server())
+    start(ControlOptions { addr, api: None }, server())
 }
 
 fn connect(handle: &ControlHandle) -> TcpStream {
@@ -83,7 +83,8 @@ fn metrics_have_the_media_type_and_a_series_per_core() {
 fn draining_shows_in_readiness_and_not_in_health() {
     let source = server();
     let addr = SocketAddr::from(([127, 0, 0, 1], 0));
-    let handle = start(ControlOptions { addr }, Arc::clone(&source) as Arc<dyn ControlSource>).expect("start");
+    let handle =
+        start(ControlOptions { addr, api: None }, Arc::clone(&source) as Arc<dyn ControlSource>).expect("start");
     assert!(request(&handle, "GET /readyz").starts_with("HTTP/1.1 200 "));
     source.draining.store(true, Relaxed);
     let reply = request(&handle, "GET /readyz");
@@ -121,7 +122,7 @@ fn a_taken_port_is_told_at_the_start() {
 fn an_address_of_another_machine_is_told_at_the_start() {
     // TEST-NET-1 (RFC 5737): no machine has it.
     let addr = SocketAddr::from(([192, 0, 2, 1], 0));
-    let error = start(ControlOptions { addr }, server()).expect_err("it is not ours");
+    let error = start(ControlOptions { addr, api: None }, server()).expect_err("it is not ours");
     assert!(matches!(error, ControlError::AddrNotAvailable { .. }), "{error:?}");
 }
 
@@ -187,7 +188,7 @@ fn a_dropped_handle_stops_the_thread_too() {
 fn start_impatient() -> ControlHandle {
     let addr = SocketAddr::from(([127, 0, 0, 1], 0));
     let patience = Patience { head: Duration::from_millis(300), write: Duration::from_millis(500), ..PATIENCE };
-    start_with(ControlOptions { addr }, server(), patience).expect("start")
+    start_with(ControlOptions { addr, api: None }, server(), patience).expect("start")
 }
 
 #[test]
