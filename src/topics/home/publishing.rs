@@ -45,6 +45,7 @@ impl Home {
         let state = self.make(&topic, now).ok_or(Refused::TooManyTopics)?;
         let publication = state.publish(draft, now);
         let position = state.position();
+        self.watchers.note(&topic, position.epoch, &publication);
         self.reschedule(&topic);
         if let Some(key) = &idempotency_key {
             self.idempotency.insert(&topic, key, position, now);
