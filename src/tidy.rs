@@ -58,6 +58,7 @@ const ROOMS: &[Room] = &[
             "auth", "builtin", "config", "handler", "mesh", "metrics", "protocol", "server", "topics", "wire",
         ],
         crates: &[
+            "aws_lc_rs",
             "axum",
             "base64",
             "bytes",

@@ -13,8 +13,8 @@ use corewire::handler::{Accept, Conn, Core, Handler, Request, Upgrade};
 use corewire::protocol::Message;
 use corewire::server::Outside;
 use corewire::topics::{
-    Access, Answer, DataKind, Draft, HomeEvent, Namespace, Namespaces, Read, Refused, Reply, SlowConsumer, Ticket,
-    Subject, Topic, Want, Watch, Watched, WatcherId,
+    Access, Answer, DataKind, Draft, HomeEvent, Namespace, Namespaces, Read, Refused, Reply, SlowConsumer, Subject,
+    Ticket, Topic, Want, Watch, Watched, WatcherId,
 };
 
 /// Subscribes whoever opens the path of a topic. Tells what is cast to it.

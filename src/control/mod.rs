@@ -3,6 +3,7 @@
 //! Knows no connections and no frames: what it wants of them, it asks of cores.
 
 mod api;
+mod dashboard;
 mod exposition;
 mod process;
 mod serve;

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, Uri, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper::body::Incoming;
@@ -21,7 +21,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use super::api::{self, ApiOptions, PeerAddr};
+use super::api::{self, Api, ApiOptions, PeerAddr};
+use super::dashboard;
 use super::exposition::{self, Exposed};
 use super::process::ProcessFigures;
 use super::{ControlError, ControlOptions, ControlSource};
@@ -184,14 +185,17 @@ async fn told_to_stop(stopped: &mut watch::Receiver<bool>) {
 }
 
 fn routes(source: Arc<dyn ControlSource>, api: Option<ApiOptions>) -> Router {
-    let api = api.map(|options| Router::new().nest("/api/v1", api::routes(options)));
+    let api = api.map(Api::start);
+    let dashboard = dashboard::routes(source.clone(), api.clone());
+    let api = api.map(|api| Router::new().nest("/api/v1", api::routes(api)));
     Router::new()
-        .route("/", get(async || INDEX))
+        .route("/", get(index))
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readiness))
         .fallback(not_found)
         .with_state(source)
+        .merge(dashboard)
         .merge(api.unwrap_or_default())
 }
 
@@ -207,6 +211,16 @@ async fn metrics(State(source): State<Arc<dyn ControlSource>>) -> impl IntoRespo
     ([(header::CONTENT_TYPE, exposition::CONTENT_TYPE)], text)
 }
 
+/// Browsers are shown the page, everybody else a list of what there is.
+async fn index(headers: HeaderMap) -> Response {
+    let accepts = headers.get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
+    let wants_page = accepts.flat_map(|accept| accept.split([',', ';'])).any(|media| media.trim() == "text/html");
+    // A relative reference (RFC 9110 §10.2.2): a proxy may have this under another path.
+    let to_page = (StatusCode::SEE_OTHER, [(header::LOCATION, "dashboard")]);
+    let response = if wants_page { to_page.into_response() } else { INDEX.into_response() };
+    ([(header::VARY, "Accept")], response).into_response()
+}
+
 async fn readiness(State(source): State<Arc<dyn ControlSource>>) -> (StatusCode, &'static str) {
     if source.is_draining() { (StatusCode::SERVICE_UNAVAILABLE, "draining\n") } else { (StatusCode::OK, "ready\n") }
 }
@@ -219,9 +233,10 @@ async fn not_found(uri: Uri) -> Result<Response, Infallible> {
 const INDEX: &str = "\
 Corewire, admin listener
 
-GET /metrics  figures of every core, in Prometheus text format
-GET /healthz  200 while the process runs
-GET /readyz   200 while new clients are welcome, 503 while the server drains
+GET /dashboard  a page for browsers: live figures, and a console for topics
+GET /metrics    figures of every core, in Prometheus text format
+GET /healthz    200 while the process runs
+GET /readyz     200 while new clients are welcome, 503 while the server drains
 
 Where `corewire serve` runs, the HTTP API for back ends is below /api/v1; GET /api/v1/openapi.json describes it.
 ";

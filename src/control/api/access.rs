@@ -22,16 +22,24 @@ pub(super) async fn check(
     request: Request,
     next: Next,
 ) -> Response {
-    let allowed = match api.settings.keys() {
-        Some(keys) => holds_key(&keys, request.headers()),
-        None => is_local(peer.ip(), request.headers()),
-    };
-    match allowed {
+    match authorize(api.settings.keys().as_deref(), peer, request.headers()) {
         Ok(()) => next.run(request).await,
         Err(error) => {
             api.bodies.drain(request.into_body()).await;
             error.into_response()
         }
+    }
+}
+
+/// Whether a request may be answered by who has these keys.
+pub(in super::super) fn authorize(
+    keys: Option<&ApiKeys>,
+    peer: SocketAddr,
+    headers: &HeaderMap,
+) -> Result<(), ApiError> {
+    match keys {
+        Some(keys) => holds_key(keys, headers),
+        None => is_local(peer.ip(), headers),
     }
 }
 

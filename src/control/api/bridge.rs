@@ -63,6 +63,13 @@ struct Questions {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct GiveUpAt(Instant);
 
+impl GiveUpAt {
+    /// For a request that begins now.
+    pub(super) fn within(wait: Duration) -> Self {
+        Self(Instant::now() + wait)
+    }
+}
+
 /// A question that was asked. Dropping it forgets the question.
 pub(super) struct Asked {
     waiting: Arc<Waiting>,
@@ -90,7 +97,7 @@ impl Bridge {
 
     /// For a request that begins now.
     pub(super) fn give_up_at(&self) -> GiveUpAt {
-        GiveUpAt(Instant::now() + self.wait)
+        GiveUpAt::within(self.wait)
     }
 
     /// Asks the home of a topic by `send`, which may be called several times until there is room.
@@ -100,7 +107,16 @@ impl Bridge {
         give_up_at: GiveUpAt,
         send: impl Fn(&Handle, Ticket) -> Result<(), Busy>,
     ) -> Result<Asked, ApiError> {
-        let core = home_of(topic, self.handle.core_count());
+        self.ask_core(home_of(topic, self.handle.core_count()), give_up_at, send).await
+    }
+
+    /// As [`Bridge::ask`], of this core as the home of all its topics.
+    pub(super) async fn ask_core(
+        &self,
+        core: usize,
+        give_up_at: GiveUpAt,
+        send: impl Fn(&Handle, Ticket) -> Result<(), Busy>,
+    ) -> Result<Asked, ApiError> {
         let seat = match timeout_at(give_up_at.0, self.seats.clone().acquire_owned()).await {
             Ok(Ok(seat)) => seat,
             Ok(Err(_)) | Err(_) => return Err(unavailable("too many questions wait for their answers")),

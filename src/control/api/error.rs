@@ -12,7 +12,7 @@ use crate::wire::Fault;
 
 /// Why a request, or one of several publications in it, was not done.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct ApiError {
+pub(in super::super) struct ApiError {
     error: Told,
 }
 
@@ -25,7 +25,7 @@ struct Told {
 /// For programs; the sentence beside it is for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum ErrorCode {
+pub(in super::super) enum ErrorCode {
     /// The body is not JSON, or breaks a bound of JSON that goes to clients.
     BadJson,
     /// A field or parameter is missing, unknown, or not what it must be.
@@ -100,7 +100,7 @@ impl ErrorCode {
 }
 
 impl ApiError {
-    pub(super) fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
+    pub(in super::super) fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
         Self { error: Told { code, message: message.into() } }
     }
 
@@ -109,11 +109,11 @@ impl ApiError {
         self.error.code
     }
 
-    pub(super) fn bad_field(message: impl Into<Cow<'static, str>>) -> Self {
+    pub(in super::super) fn bad_field(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorCode::BadField, message)
     }
 
-    pub(super) fn bad_topic(error: NameError) -> Self {
+    pub(in super::super) fn bad_topic(error: NameError) -> Self {
         Self::new(ErrorCode::BadTopic, error.to_string())
     }
 

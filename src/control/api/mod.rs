@@ -11,11 +11,11 @@ mod connections;
 mod error;
 mod publish;
 mod topic;
+mod watch;
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-pub(super) use access::PeerAddr;
 use axum::Router;
 use axum::extract::{OriginalUri, State};
 use axum::http::{Method, header};
@@ -25,10 +25,11 @@ use axum::routing::{get, post};
 use crate::auth::ApiKeys;
 use crate::server::Handle;
 use crate::topics::Namespaces;
+pub(super) use access::{PeerAddr, authorize};
 use body::Bodies;
 use bridge::Bridge;
 pub use bridge::{Answers, AnswersInbox, answers};
-use error::{ApiError, ErrorCode};
+pub(super) use error::{ApiError, ErrorCode};
 
 /// What the API is made of.
 pub struct ApiOptions {
@@ -79,23 +80,34 @@ impl ApiSettings {
 
 /// What every request finds.
 #[derive(Clone)]
-struct Api {
+pub(super) struct Api {
     bridge: Bridge,
     settings: ApiSettings,
     bodies: Bodies,
 }
 
-/// The routes below `/api/v1`. Must be called within the runtime that serves them.
-pub(super) fn routes(options: ApiOptions) -> Router {
-    routes_with(options, REQUEST_WAIT, BODY_WAIT)
+impl Api {
+    /// Must be called within the runtime that serves it.
+    pub(super) fn start(options: ApiOptions) -> Self {
+        Self::start_with(options, REQUEST_WAIT, BODY_WAIT)
+    }
+
+    fn start_with(options: ApiOptions, request_wait: Duration, body_wait: Duration) -> Self {
+        Self {
+            bridge: Bridge::start(options.handle, options.answers, request_wait),
+            settings: options.settings,
+            bodies: Bodies { bytes_max: options.body_bytes_max, wait: body_wait },
+        }
+    }
+
+    /// Who may ask now; `None`: this machine alone.
+    pub(super) fn keys(&self) -> Option<Arc<ApiKeys>> {
+        self.settings.keys()
+    }
 }
 
-fn routes_with(options: ApiOptions, request_wait: Duration, body_wait: Duration) -> Router {
-    let api = Api {
-        bridge: Bridge::start(options.handle, options.answers, request_wait),
-        settings: options.settings,
-        bodies: Bodies { bytes_max: options.body_bytes_max, wait: body_wait },
-    };
+/// The routes below `/api/v1`.
+pub(super) fn routes(api: Api) -> Router {
     let guarded = Router::new()
         .route("/publish", post(publish::publish))
         .route("/batch", post(publish::batch))

@@ -59,7 +59,7 @@ impl Desk {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let router = {
             let _inside = runtime.enter();
-            Router::new().nest("/api/v1", routes_with(options, WAIT, WAIT))
+            Router::new().nest("/api/v1", routes(Api::start_with(options, WAIT, WAIT)))
         };
         let document = serde_json::from_str(DOCUMENT).expect("the document is JSON");
         Self { running, router: TowerToHyperService::new(router), runtime, document, seen: BTreeSet::new() }
@@ -453,7 +453,7 @@ fn keys_and_namespaces_change_while_it_answers() {
         ApiOptions { handle: desk.running.handle(), answers: inbox, settings: settings.clone(), body_bytes_max: 1000 };
     let router = {
         let _inside = desk.runtime.enter();
-        Router::new().nest("/api/v1", routes_with(options, WAIT, WAIT))
+        Router::new().nest("/api/v1", routes(Api::start_with(options, WAIT, WAIT)))
     };
     desk.router = TowerToHyperService::new(router);
     let keyless = |desk: &mut Desk, host: &str| {

@@ -56,6 +56,16 @@ fn request(handle: &ControlHandle, method_and_path: &str) -> String {
     reply
 }
 
+/// As [`request`], with header fields of its own.
+fn request_with(handle: &ControlHandle, path: &str, fields: &str) -> String {
+    let mut stream = connect(handle);
+    let head = format!("GET {path} HTTP/1.1\r\nConnection: close\r\n{fields}\r\n");
+    stream.write_all(head.as_bytes()).expect("write");
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).expect("read");
+    reply
+}
+
 /// Stops, and fails if that takes longer than the grace and a margin for a busy machine.
 fn stop_in_time(handle: ControlHandle) {
     let started = Instant::now();
@@ -105,6 +115,39 @@ fn other_paths_and_methods_say_what_exists() {
     assert!(posted.starts_with("HTTP/1.1 405 ") && posted.contains("allow: GET"), "{posted}");
     let head = request(&handle, "HEAD /healthz");
     assert!(head.starts_with("HTTP/1.1 200 ") && head.ends_with("\r\n\r\n"), "{head}");
+    stop_in_time(handle);
+}
+
+#[test]
+fn a_browser_is_sent_to_the_page_and_the_page_lets_nothing_in() {
+    let handle = start_on(0).expect("start");
+    let browser = "Host: admin\r\nAccept: text/html,application/xhtml+xml,*/*;q=0.8\r\n";
+    let sent = request_with(&handle, "/", browser);
+    assert!(sent.starts_with("HTTP/1.1 303 ") && sent.contains("\r\nlocation: dashboard\r\n"), "{sent}");
+    let listed = request_with(&handle, "/", "Host: admin\r\nAccept: */*\r\n");
+    assert!(listed.starts_with("HTTP/1.1 200 ") && listed.contains("GET /dashboard"), "{listed}");
+
+    let page = request(&handle, "GET /dashboard");
+    let (head, body) = page.split_once("\r\n\r\n").expect("a head");
+    assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("content-type: text/html; charset=utf-8"), "{head}");
+    assert!(head.contains("content-security-policy: default-src 'none'; style-src 'sha256-"), "{head}");
+    assert!(body.starts_with("<!doctype html>"), "{body}");
+    stop_in_time(handle);
+}
+
+#[test]
+fn figures_are_for_this_machine_where_there_is_no_key() {
+    let handle = start_on(0).expect("start");
+    let figures = request_with(&handle, "/dashboard/figures", "Host: localhost\r\n");
+    assert!(figures.starts_with("HTTP/1.1 200 ") && figures.contains("\"version\":\"1.2.3\""), "{figures}");
+    assert!(figures.contains("[\"messages_out_total\",null,[0,0]]"), "{figures}");
+    // As from a page whose name was made to lead here.
+    for path in ["/dashboard/figures", "/dashboard/topics?watcher=1"] {
+        let refused = request_with(&handle, path, "Host: evil.example\r\n");
+        assert!(refused.starts_with("HTTP/1.1 401 ") && refused.contains("key_required"), "{refused}");
+    }
+    let without = request_with(&handle, "/dashboard/topics?watcher=1", "Host: localhost\r\n");
+    assert!(without.starts_with("HTTP/1.1 404 ") && without.contains("only `corewire serve` has topics"), "{without}");
     stop_in_time(handle);
 }
 
