@@ -50,27 +50,30 @@
 
 mod outside;
 mod remote;
+mod request;
+mod sessions;
 mod topics;
 
 use std::any::Any;
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 pub use crate::connection::{Body, Cause, Closed, SendError, Tick};
-use crate::http::{RequestHead, Response};
+use crate::http::Response;
 pub use crate::ids::ConnId;
 use crate::protocol::close::CloseCode;
-use crate::protocol::handshake::{Refusal, UpgradeRequest};
+use crate::protocol::handshake::Refusal;
 use crate::protocol::{Message, MessageKind};
 use crate::topics::{Answer, Begun, Refused, Subject, Ticket, Topic};
 pub use outside::{Nobody, Outside};
 pub use remote::{Busy, ConnHandle, Deferred};
 pub(crate) use remote::{Remote, Told};
+pub use request::{Peer, Request};
+pub use sessions::Sessions;
+pub(crate) use sessions::Slots;
 pub(crate) use topics::ReachTopics;
 pub use topics::{CannotSubscribe, Delivery, TopicNews, Unanswered, Wire};
 
@@ -157,6 +160,17 @@ pub trait Handler: 'static {
     /// that was told.
     fn told(&mut self, conn: &mut Conn<'_>, session: &mut Self::Session, message: &(dyn Any + Send + Sync)) {
         let _ = (conn, session, message);
+    }
+
+    /// As [`Handler::cast`], with what is remembered of this core's connections. By default that is not looked at.
+    fn cast_with_sessions(
+        &mut self,
+        core: &mut Core<'_>,
+        sessions: &mut Sessions<'_, Self::Session>,
+        message: &(dyn Any + Send + Sync),
+    ) {
+        let _ = sessions;
+        self.cast(core, message);
     }
 
     /// What connections of this wire are sent for a publication; `None` for nothing. By default its bare data.
@@ -265,73 +279,6 @@ impl<S> Accept<S> {
     }
 }
 
-/// Who asks, and for what.
-pub struct Request<'a> {
-    pub(crate) head: &'a RequestHead<'a>,
-    pub(crate) upgrade: Option<&'a UpgradeRequest<'a>>,
-    pub(crate) peer: Peer,
-    pub(crate) client: Option<IpAddr>,
-    #[cfg(feature = "tls")]
-    pub(crate) tls: Option<crate::tls::TlsFacts>,
-}
-
-/// The other end of the socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Peer {
-    /// A TCP connection.
-    Tcp(SocketAddr),
-    /// A Unix socket.
-    Unix,
-}
-
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(addr) => addr.fmt(f),
-            Self::Unix => f.write_str("unix"),
-        }
-    }
-}
-
-impl<'a> Request<'a> {
-    /// Method, target and headers.
-    pub fn head(&self) -> &RequestHead<'a> {
-        self.head
-    }
-
-    /// The path of the target, without the query.
-    pub fn path(&self) -> &str {
-        self.head.path()
-    }
-
-    /// The first header of this name.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.head.header_str(name)
-    }
-
-    /// The subprotocols that the peer offers, in its order of preference; none if it asks for no WebSocket.
-    pub fn subprotocols(&self) -> impl Iterator<Item = &str> {
-        self.upgrade.into_iter().flat_map(|upgrade| upgrade.protocols())
-    }
-
-    /// The other end of the socket: the proxy, if there is one.
-    pub fn peer(&self) -> Peer {
-        self.peer
-    }
-
-    /// The address of the client itself: what a trusted proxy says, or else the peer's. `None` for a Unix socket
-    /// whose proxy says nothing.
-    pub fn client(&self) -> Option<IpAddr> {
-        self.client
-    }
-
-    /// What is known about the TLS session, if there is one.
-    #[cfg(feature = "tls")]
-    pub fn tls(&self) -> Option<&crate::tls::TlsFacts> {
-        self.tls.as_ref()
-    }
-}
-
 /// One core, as a handler sees it.
 pub struct Core<'a> {
     pub(crate) reach: &'a mut dyn Reach,
@@ -435,16 +382,6 @@ impl<'a> Conn<'a> {
     /// Bytes that wait to be written to the peer.
     pub fn queued_bytes(&self) -> usize {
         self.core.reach.queued_bytes(self.id)
-    }
-
-    /// A way to reach this connection later, from any thread.
-    pub fn handle(&self) -> ConnHandle {
-        self.core.handle(self.id)
-    }
-
-    /// In [`Handler::upgrade`] or [`Handler::stream`]: a way to answer later, from any thread. Return [`Upgrade::Defer`] then.
-    pub fn defer(&self) -> Deferred {
-        Deferred { handle: Some(self.handle()) }
     }
 }
 
@@ -554,4 +491,7 @@ pub(crate) trait Reach: ReachTopics {
     fn core_index(&self) -> usize;
     fn core_count(&self) -> usize;
     fn connection_count(&self) -> usize;
+    fn connections_in(&self, slots: Range<u32>) -> Vec<ConnId>;
+    fn slot_count(&self) -> u32;
+    fn is_open(&self, id: ConnId) -> bool;
 }

@@ -136,6 +136,7 @@ shard_metrics! {
     closes_try_later: Counter "closes_total" ("code" = "1013") "Ended connections by the close code that ended them.";
     closes_other: Counter "closes_total" ("code" = "other") "Ended connections by the close code that ended them.";
 
+    topics: Gauge "topics" "Topics that are known at this core, their home.";
     subscriptions: Gauge "subscriptions" "Subscriptions to topics and patterns.";
     publications: Counter "publications_total" "Publications that topics have accepted.";
     publications_refused: Counter "publications_refused_total" "Publications that topics have refused: too many topics, or no room on the way.";

@@ -9,15 +9,12 @@ use std::time::Duration;
 use corewire::auth::{KeyError, Verifier};
 use corewire::builtin::{Admission, Seats};
 use corewire::config::{Config, ConfigError, Loaded, TlsFiles};
+use corewire::control::{ApiSettings, Reload};
 use corewire::server::Handle;
 use corewire::tls::{ServerTls, TlsOptions, TlsSetupError};
 
 /// Reads all sources of the configuration again.
 pub(crate) type Load = fn() -> Result<Loaded, ConfigError>;
-
-/// Reloads, for whoever wants it done: answers with sentences for the operator, such as what needs a restart, or with
-/// what is wrong, in which case nothing has changed. Waits for files, so it is not for a thread that must not.
-pub(crate) type Reload = Arc<dyn Fn() -> Result<Vec<String>, String> + Send + Sync>;
 
 /// Why a server cannot be set up, or a reload is refused.
 #[derive(Debug, thiserror::Error)]
@@ -54,14 +51,14 @@ impl Setup {
 }
 
 /// A way to reload a server that was started with `config` and `setup`.
-pub(crate) fn reload(config: Config, setup: Setup, handle: Handle, load: Load) -> Reload {
+pub(crate) fn reload(config: Config, setup: Setup, handle: Handle, api: ApiSettings, load: Load) -> Reload {
     // Locked, so that one reload comes after the other.
     let current = Mutex::new(setup);
     Arc::new(move || {
         let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
         let loaded = load().map_err(|error| error.to_string())?;
         let renewed = current.renewed(&loaded.config).map_err(|error| error.to_string())?;
-        hand_out(&handle, &loaded.config, &renewed);
+        hand_out(&handle, &api, &loaded.config, &renewed);
         *current = renewed;
         let changed = config.unchangeable(&loaded.config);
         let stays = changed.iter().map(|option| format!("--{option} has changed: it takes effect at the next start"));
@@ -70,8 +67,11 @@ pub(crate) fn reload(config: Config, setup: Setup, handle: Handle, load: Load) -
 }
 
 /// Tells every core. Cores take note one after the other, each between two of its turns.
-fn hand_out(handle: &Handle, config: &Config, setup: &Setup) {
-    handle.configure(&Arc::new(config.namespaces()));
+fn hand_out(handle: &Handle, api: &ApiSettings, config: &Config, setup: &Setup) {
+    let namespaces = Arc::new(config.namespaces());
+    handle.configure(&namespaces);
+    api.set_namespaces(namespaces);
+    api.set_keys(config.api_keys.clone());
     for core in 0..handle.core_count() {
         while handle.cast(core, setup.admission.clone()).is_err() {
             // It empties its queue in its next turn.

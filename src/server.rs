@@ -58,7 +58,7 @@ use crate::protocol::MessageKind;
 use crate::protocol::handshake::OriginPolicy;
 use crate::shard::{self, AboutTopics, Envelope};
 pub use crate::shard::{DriverChoice, ListenAddr, ListenError, Rung, explain};
-use crate::topics::{Draft, Namespaces, Party, Publish, Read, Reply, Ticket, ToHome, Topic, home_of};
+use crate::topics::{Draft, Namespaces, Party, Publish, Read, Reply, Ticket, ToHome, Topic, Watch, home_of};
 use starting::Started;
 
 /// A server to be configured.
@@ -434,6 +434,20 @@ impl Handle {
         self.ask_home(topic, ToHome::Read { topic: topic.clone(), ticket, what })
     }
 
+    /// Asks what is published on one core's topics, for somebody who [watches](Watch). The answer is given to
+    /// [`Outside::answered`].
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`] if that core's queue is full.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such core; see [`Handle::core_count`].
+    pub fn watch(&self, core: usize, watch: Watch, ticket: Ticket) -> Result<(), Busy> {
+        self.tell_home(core, ToHome::Watch { ticket, watch })
+    }
+
     /// Gives a value to the handler of one core: [`Handler::cast`].
     ///
     /// # Errors
@@ -477,9 +491,12 @@ impl Handle {
     }
 
     fn ask_home(&self, topic: &Topic, message: ToHome) -> Result<(), Busy> {
-        let home = &self.outside[home_of(topic, self.outside.len())];
+        self.tell_home(home_of(topic, self.outside.len()), message)
+    }
+
+    fn tell_home(&self, core: usize, message: ToHome) -> Result<(), Busy> {
         let message = Box::new(AboutTopics::ToHome(message));
-        home.send(Envelope::Topics { from: Party::Outside, message }).map_err(|Full(_)| Busy)
+        self.outside[core].send(Envelope::Topics { from: Party::Outside, message }).map_err(|Full(_)| Busy)
     }
 
     /// A core whose mailbox is full is waited for: it empties it in its next turn.

@@ -9,16 +9,20 @@ use std::time::SystemTime;
 use back_end::{BackEnd, Reach};
 use corewire::builtin::{Broadcast, Echo, Serve};
 use corewire::config::{self, Command, Config, OriginSetting};
-use corewire::control::{self, BuildInfo, ControlHandle, ControlOptions, ControlSource, CoreMetrics};
+use corewire::control::{
+    self, Answers, ApiOptions, ApiSettings, BuildInfo, ControlHandle, ControlOptions, ControlSource, CoreMetrics,
+    Reload,
+};
+use corewire::handler::Outside;
 use corewire::metrics::Sample;
 use corewire::protocol::handshake::OriginPolicy;
 use corewire::server::{Builder, ListenAddr, Running, Server, StartError};
-use corewire::topics::{Access, Topic};
+use corewire::topics::{Access, Answer, HomeEvent, Ticket, Topic};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::reload::{self, Load, Reload, Setup, SetupError};
+use crate::reload::{self, Load, Setup, SetupError};
 
 /// Why the command ends without having served.
 #[derive(Debug, thiserror::Error)]
@@ -49,22 +53,32 @@ pub(crate) fn serve(config: &Config, cores: &[usize], load: Load) -> Result<(), 
     let builder = builder(config, cores, &setup);
     let back_end = BackEnd::prepare(config)?;
     let reach = back_end.reach();
+    let (answers, inbox) = control::answers();
+    let namespaces = config.namespaces();
     let running = match config.command {
         Command::Serve => {
-            let namespaces = config.namespaces();
             let demo_topic = Topic::parse(DEMO_TOPIC).expect("a good name");
             let may_publish = namespaces.of(&demo_topic).publish == Access::Public;
             let admission = setup.admission.clone();
-            let (builder, reach) = (builder.namespaces(namespaces).outside(Arc::new(reach.clone())), reach.clone());
+            let ears = Ears { answers, back_end: reach.clone() };
+            let (builder, reach) = (builder.namespaces(namespaces.clone()).outside(Arc::new(ears)), reach.clone());
             builder.start(move |_| reach.equip(Serve::new(may_publish).admission(admission.clone())))
         }
         Command::Echo => builder.start(|_| Echo),
         Command::Broadcast => builder.start(|_| Broadcast),
     }?;
-    let reload = reload::reload(config.clone(), setup, running.handle(), load);
+    let settings = ApiSettings::new(config.api_keys.clone(), Arc::new(namespaces));
+    let reload = reload::reload(config.clone(), setup, running.handle(), settings.clone(), load);
     let source = Arc::new(Source::new(&running, cores, reach));
+    let api = (config.command == Command::Serve).then(|| ApiOptions {
+        handle: running.handle(),
+        answers: inbox,
+        settings,
+        reload: reload.clone(),
+        body_bytes_max: config.limits.message_bytes_max,
+    });
     let started = back_end.start(&config.back_end).map_err(Failure::from).and_then(|hooks| {
-        let control = config.admin.map(|addr| start_control(addr, &source)).transpose()?;
+        let control = config.admin.map(|addr| start_control(addr, api, &source)).transpose()?;
         Ok((hooks, control))
     });
     let (hooks, control) = match started {
@@ -182,6 +196,13 @@ fn announce(config: &Config, running: &Running, cores: &[usize], control: Option
     announce_limits(config);
     if let Some(control) = control {
         tracing::info!("admin on http://{}", control.local_addr());
+        match config.command {
+            Command::Serve if config.api_keys.is_some() => tracing::info!("the HTTP API answers who has an API key"),
+            Command::Serve => tracing::info!(
+                "the HTTP API has no key: it answers this machine only, on localhost; --api-key-file FILE opens it to others"
+            ),
+            Command::Echo | Command::Broadcast => {}
+        }
     }
     let mut stdout = io::stdout().lock();
     for addr in running.addrs() {
@@ -197,9 +218,29 @@ fn announce(config: &Config, running: &Running, cores: &[usize], control: Option
     let _ = stdout.flush();
 }
 
-fn start_control(addr: std::net::SocketAddr, source: &Arc<Source>) -> Result<ControlHandle, control::ControlError> {
+fn start_control(
+    addr: std::net::SocketAddr,
+    api: Option<ApiOptions>,
+    source: &Arc<Source>,
+) -> Result<ControlHandle, control::ControlError> {
     let source: Arc<dyn ControlSource> = Arc::<Source>::clone(source);
-    control::start(ControlOptions { addr }, source)
+    control::start(ControlOptions { addr, api }, source)
+}
+
+/// What topics say to threads that are no cores: answers to the HTTP API, events to the back end.
+struct Ears {
+    answers: Answers,
+    back_end: Reach,
+}
+
+impl Outside for Ears {
+    fn answered(&self, ticket: Ticket, answer: Answer) {
+        self.answers.answered(ticket, answer);
+    }
+
+    fn topic_event(&self, event: HomeEvent) {
+        self.back_end.topic_event(event);
+    }
 }
 
 /// What the admin listener may know.

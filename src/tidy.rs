@@ -55,8 +55,22 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "control",
-        neighbours: &["metrics", "mesh", "config"],
-        crates: &["axum", "hyper", "hyper_util", "rustix", "tokio"],
+        neighbours: &[
+            "auth", "builtin", "config", "handler", "mesh", "metrics", "protocol", "server", "topics", "wire",
+        ],
+        crates: &[
+            "aws_lc_rs",
+            "axum",
+            "base64",
+            "bytes",
+            "http_body_util",
+            "hyper",
+            "hyper_util",
+            "rustix",
+            "serde",
+            "serde_json",
+            "tokio",
+        ],
     },
     Room {
         name: "webhooks",
@@ -94,7 +108,7 @@ const ROOMS: &[Room] = &[
         ],
         crates: &["rustix", "signal_hook"],
     },
-    Room { name: "reload", neighbours: &["auth", "builtin", "config", "server", "tls"], crates: &[] },
+    Room { name: "reload", neighbours: &["auth", "builtin", "config", "control", "server", "tls"], crates: &[] },
     Room { name: "main", neighbours: &["config"], crates: &["core_affinity", "libmimalloc_sys", "mimalloc"] },
 ];
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 const GUIDES: &[&str] = &[
     "README.md",
     "CHANGELOG.md",
+    "docs/API.md",
     "docs/ARCHITECTURE.md",
     "docs/CONFIGURATION.md",
     "docs/OPERATIONS.md",

@@ -13,8 +13,8 @@ use corewire::handler::{Accept, Conn, Core, Handler, Request, Upgrade};
 use corewire::protocol::Message;
 use corewire::server::Outside;
 use corewire::topics::{
-    Access, Answer, DataKind, Draft, HomeEvent, Namespace, Namespaces, Read, Refused, Reply, SlowConsumer, Ticket,
-    Topic, Want,
+    Access, Answer, DataKind, Draft, HomeEvent, Namespace, Namespaces, Read, Refused, Reply, SlowConsumer, Subject,
+    Ticket, Topic, Want, Watch, Watched, WatcherId,
 };
 
 /// Subscribes whoever opens the path of a topic. Tells what is cast to it.
@@ -166,6 +166,48 @@ fn a_value_reaches_the_handler_of_the_core_it_is_cast_to() {
             stage.server.handle.cast(core, Arc::new(format!("to {core}"))).expect("there is room");
             assert_eq!(stage.heard.recv_timeout(PATIENCE), Ok((core, format!("to {core}"))));
         }
+    }
+}
+
+#[test]
+fn whoever_watches_learns_what_is_published_where() {
+    for variant in VARIANTS {
+        let stage = Stage::new(variant);
+        let watch = |hear: Option<&str>, ticket: u64| -> Vec<Watched> {
+            let told = (0..2).map(|core| {
+                let hear = hear.map(|subject| Subject::parse(subject).expect("good"));
+                let watch = Watch { watcher: WatcherId(1), hear };
+                stage.server.handle.watch(core, watch, Ticket(ticket)).expect("there is room");
+                match stage.answer(ticket) {
+                    Answer::Watched(watched) => *watched,
+                    other => panic!("{other:?}"),
+                }
+            });
+            told.collect()
+        };
+        let publish = |name: &str, data: &str, ticket: u64| {
+            stage.publish(&topic(name), data, Reply::Accepted, ticket);
+            assert!(matches!(stage.answer(ticket), Answer::Published(_)));
+        };
+        publish("a:0", "before", 1);
+        watch(Some("a:*"), 2);
+        for n in 0..8 {
+            publish(&format!("a:{n}"), "heard", 10 + n);
+            publish(&format!("b:{n}"), "not", 20 + n);
+        }
+        publish("a:3", "again", 40);
+
+        let told = watch(None, 3);
+        assert!(told.iter().all(|core| core.publication_count > 0), "both are homes: {told:?}");
+        assert_eq!(told.iter().map(|core| core.publication_count).sum::<u64>(), 17);
+        assert_eq!(told.iter().map(|core| core.topic_count).sum::<usize>(), 16);
+        let of_busiest = told.iter().flat_map(|core| &core.busiest).find(|(topic, _)| topic.as_str() == "a:3");
+        assert_eq!(of_busiest.map(|(_, count)| *count), Some(2));
+        let mut heard: Vec<_> = told.iter().flat_map(|core| &core.heard).map(|heard| heard.topic.as_str()).collect();
+        heard.sort_unstable();
+        assert_eq!(heard, ["a:0", "a:1", "a:2", "a:3", "a:3", "a:4", "a:5", "a:6", "a:7"]);
+        publish("a:0", "later", 41);
+        assert!(watch(None, 4).iter().all(|core| core.heard.is_empty()), "the last question asked for nothing");
     }
 }
 

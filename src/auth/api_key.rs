@@ -36,6 +36,12 @@ impl ApiKeys {
         if digests.is_empty() { Err(ApiKeyError::None { place: name.to_owned() }) } else { Ok(Self(digests.into())) }
     }
 
+    /// Those of both.
+    #[must_use]
+    pub fn and(self, others: Self) -> Self {
+        Self(self.0.into_iter().chain(others.0).collect())
+    }
+
     /// Whether `given` is one of them. Takes the same time whichever it is, or none.
     pub fn contain(&self, given: &[u8]) -> bool {
         let given = sha256(given);

@@ -10,4 +10,4 @@ mod serve;
 pub use broadcast::Broadcast;
 pub use echo::Echo;
 #[cfg(all(feature = "auth", feature = "wire"))]
-pub use serve::{Admission, Seats, Serve};
+pub use serve::{Act, Admission, Command, ConnectionInfo, DISCONNECTED, Outcome, Seats, Serve, Who};

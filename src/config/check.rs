@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::load::Sources;
 use super::options::Draft;
 use super::{Command, Config, ListenAddr, Problem, Source, TlsFiles, namespaces, parse};
-use crate::auth::{KeyFormat, KeySet};
+use crate::auth::{ApiKeys, KeyFormat, KeySet};
 use crate::topics::Access;
 use crate::webhooks::Secret;
 
@@ -22,6 +22,7 @@ pub(super) fn finish(
     follow(&mut draft.config, sources);
     let mut check = Check { sources, problems, warnings: Vec::new() };
     draft.config.tls = check.tls(draft, read_file);
+    draft.config.api_keys = check.api_keys(draft, read_file);
     check.listeners(&draft.config);
     check.limits(&draft.config);
     check.pings(&draft.config);
@@ -104,6 +105,40 @@ impl Check<'_> {
             what,
             expected: super::options::find(option).map_or(String::new(), |spec| spec.accepts.describe()),
         });
+    }
+
+    /// Keys of the command line and of the file together. What is wrong with one is told without the key.
+    fn api_keys(&mut self, draft: &Draft, read_file: &dyn Fn(&Path) -> io::Result<String>) -> Option<ApiKeys> {
+        let given = draft.api_key.as_deref().and_then(|key| self.accepted("api-key", ApiKeys::one(key)));
+        let file = draft.config.api_key_file.as_deref().and_then(|path| {
+            let name = path.display().to_string();
+            let text = read_file(path).map_err(|error| format!("cannot read {name}: {error}"));
+            let keys =
+                text.and_then(|text| ApiKeys::from_lines(&name, text.as_bytes()).map_err(|error| error.to_string()));
+            self.accepted("api-key-file", keys)
+        });
+        if (draft.api_key.is_some() || draft.config.api_key_file.is_some()) && draft.config.admin.is_none() {
+            self.warnings
+                .push("API keys have no effect: the HTTP API is on the admin listener, and --admin is off".to_owned());
+        }
+        match (given, file) {
+            (Some(given), Some(file)) => Some(given.and(file)),
+            (given, file) => given.or(file),
+        }
+    }
+
+    fn accepted<T>(&mut self, option: &'static str, outcome: Result<T, impl ToString>) -> Option<T> {
+        let what = match outcome {
+            Ok(value) => return Some(value),
+            Err(error) => error.to_string(),
+        };
+        self.problems.push(Problem::Value {
+            option,
+            source: self.sources.get(option).clone(),
+            what,
+            expected: super::options::find(option).map_or(String::new(), |spec| spec.accepts.describe()),
+        });
+        None
     }
 
     fn listeners(&mut self, config: &Config) {
@@ -209,7 +244,8 @@ impl Check<'_> {
         }
         if !admin.ip().is_loopback() {
             self.warnings.push(format!(
-                "--admin {admin} can be reached from other machines, and has no password: keep that network closed"
+                "--admin {admin} can be reached from other machines, and its metrics have no password: keep that network \
+                 closed"
             ));
         }
     }

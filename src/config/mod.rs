@@ -25,7 +25,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::auth::{KeyFile, Policy};
+use crate::auth::{ApiKeys, KeyFile, Policy};
 use crate::connection::Limits;
 use crate::http::Cidr;
 use crate::rate::Rate;
@@ -82,6 +82,12 @@ pub struct Config {
     pub back_end: BackEnd,
     /// Where the admin listener stands; `None` is off. Default `127.0.0.1:9090` for `serve`, else off.
     pub admin: Option<SocketAddr>,
+    /// Who may use the HTTP API, those of the file included. Default `None`: this machine only.
+    pub api_keys: Option<ApiKeys>,
+    /// Whether one of these keys came from no file.
+    pub has_own_api_key: bool,
+    /// Where the others came from, to be read again.
+    pub api_key_file: Option<PathBuf>,
     /// From "not ready" to the moment when listeners close and connections are asked to leave. Default 0.
     pub drain_delay: Duration,
     /// How long connections then have to leave. Default 5 s.

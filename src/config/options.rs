@@ -205,6 +205,7 @@ pub(super) struct Draft {
     pub(super) tls_cert: Option<PathBuf>,
     pub(super) tls_key: Option<PathBuf>,
     pub(super) tls_client_ca: Option<PathBuf>,
+    pub(super) api_key: Option<String>,
 }
 
 impl Draft {
@@ -234,12 +235,15 @@ impl Draft {
             trusted_proxies: Vec::new(),
             back_end: BackEnd::default(),
             admin,
+            api_keys: None,
+            has_own_api_key: false,
+            api_key_file: None,
             drain_delay: Duration::ZERO,
             drain_time: Duration::ZERO,
             log: LogFormat::Text,
             log_level: LogLevel::Info,
         };
-        Self { config, tls_cert: None, tls_key: None, tls_client_ca: None }
+        Self { config, tls_cert: None, tls_key: None, tls_client_ca: None, api_key: None }
     }
 }
 
@@ -334,6 +338,8 @@ impl<'a> Input<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Shown {
     Unset,
+    /// It has a value, which is a secret.
+    Hidden,
     Text(String),
     Number(u64),
     List(Vec<String>),

@@ -96,7 +96,7 @@ MCowBQYDK2VwAyEAkdK8diySkmrsEjNGOmW978jPVysUmYjbSHgkXfsQP9E=
 -----END PUBLIC KEY-----
 ";
 
-/// Loads the example with stand-ins for the TLS files.
+/// Loads the example with stand-ins for the files that it names.
 fn load(text: &str) -> Loaded {
     let args = ["corewire", "--config", "corewire.toml"].map(OsString::from);
     let read_file = |path: &Path| -> io::Result<String> {
@@ -105,6 +105,7 @@ fn load(text: &str) -> Loaded {
             Some("json") => JWKS.to_owned(),
             Some("pub") => PUBLIC_KEY.to_owned(),
             Some("secret") => "a secret of more than thirty-two bytes\n".to_owned(),
+            Some("keys") => "0123456789abcdef\n".to_owned(),
             _ => "-----BEGIN CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\n".to_owned(),
         })
     };

@@ -30,6 +30,8 @@ const RELOADABLE: &[&str] = &[
     "token-leeway",
     "anonymous",
     "max-connections-per-user",
+    "api-key",
+    "api-key-file",
 ];
 
 #[cfg(test)]

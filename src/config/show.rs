@@ -8,7 +8,7 @@ use super::{Command, Loaded, Source, namespaces};
 impl Loaded {
     /// Every option with its value and who said it, as TOML.
     ///
-    /// Loaded as a file it gives the same configuration, but for the command, which no file holds.
+    /// Loaded as a file it gives the same configuration, but for the command, which no file holds, and for secrets.
     pub fn to_toml(&self) -> String {
         let command = match self.config.command {
             Command::Serve => "serve",
@@ -24,6 +24,7 @@ impl Loaded {
             let source = self.source(spec.name);
             let _ = match (spec.get)(&self.config) {
                 Shown::Unset => writeln!(text, "# {} is not set: {}", spec.name, spec.default.describe()),
+                Shown::Hidden => writeln!(text, "# {} is set, and not shown here  # {source}", spec.name),
                 Shown::List(values) if values.is_empty() => {
                     writeln!(text, "# {} is not set: {}", spec.name, spec.default.describe())
                 }
@@ -55,7 +56,9 @@ impl Loaded {
                 let value = match (key.get)(namespace) {
                     Shown::Number(value) => value.to_string(),
                     Shown::Text(value) => quoted(&value),
-                    Shown::Unset | Shown::List(_) => unreachable!("no key of a namespace has such a value"),
+                    Shown::Unset | Shown::Hidden | Shown::List(_) => {
+                        unreachable!("no key of a namespace has such a value")
+                    }
                 };
                 let _ = writeln!(text, "{} = {value}  # {source}", key.name);
             }

@@ -30,6 +30,7 @@ pub(super) fn render(exposed: &Exposed<'_>) -> String {
     render_server(&mut text, exposed);
     render_shards(&mut text, exposed.shards);
     render_figures(&mut text, exposed.figures);
+    render_core_times(&mut text, exposed);
     render_process(&mut text, &exposed.process);
     text.0
 }
@@ -86,6 +87,19 @@ fn render_figures(text: &mut Text, figures: &[Sample]) {
             Some((label, member)) => text.series(&name, &[(label, member)], &sample.value),
             None => text.series(&name, &[], &sample.value),
         }
+    }
+}
+
+/// From the kernel, not from the shards. A core whose time is not known has no series.
+fn render_core_times(text: &mut Text, exposed: &Exposed<'_>) {
+    let of_shards = |core: usize| exposed.shards.iter().any(|shard| shard.core == core);
+    let mut times = exposed.process.core_times.iter().filter(|(core, _)| of_shards(*core)).peekable();
+    if times.peek().is_some() {
+        let help = "CPU time of the core's thread in seconds; its rate is the core's load.";
+        text.family("corewire_core_cpu_seconds_total", Kind::Counter, help);
+    }
+    for (core, time) in times {
+        text.series("corewire_core_cpu_seconds_total", &[("core", core)], &time.as_secs_f64());
     }
 }
 

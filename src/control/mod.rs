@@ -1,7 +1,9 @@
-//! The admin thread: metrics over HTTP, on tokio, apart from the data path.
+//! The admin thread: metrics and the HTTP API, on tokio, apart from the data path.
 //!
-//! Knows no connections and no frames.
+//! Knows no connections and no frames: what it wants of them, it asks of cores.
 
+mod api;
+mod dashboard;
 mod exposition;
 mod process;
 mod serve;
@@ -12,14 +14,16 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::metrics::{Sample, ShardMetrics};
+pub use api::{Answers, AnswersInbox, ApiOptions, ApiSettings, Reload, answers};
 
 pub use serve::{ControlHandle, start};
 
 /// How the admin listener is set up.
-#[derive(Clone, Debug)]
 pub struct ControlOptions {
     /// Where it stands; port 0 lets the kernel choose.
     pub addr: SocketAddr,
+    /// The HTTP API below `/api/v1`; `None`: there is none.
+    pub api: Option<ApiOptions>,
 }
 
 /// What the admin thread may see of the server. Its methods are called on that thread and must not wait.

@@ -18,6 +18,8 @@ pub(super) struct ProcessFigures {
     pub(super) cpu_time: Option<Duration>,
     /// Since the epoch.
     pub(super) started_at: Option<Duration>,
+    /// User and system time of each core's thread, by the core in its name, sorted.
+    pub(super) core_times: Vec<(usize, Duration)>,
 }
 
 impl ProcessFigures {
@@ -30,6 +32,7 @@ impl ProcessFigures {
             resident_bytes: resident_bytes(),
             cpu_time: Duration::try_from(cpu).ok(),
             started_at: started_at(),
+            core_times: core_times(),
         }
     }
 }
@@ -62,11 +65,37 @@ fn started_at() -> Option<Duration> {
     Some(boot + Duration::try_from_secs_f64(since_boot).ok()?)
 }
 
-/// Field 22 (proc_pid_stat(5)). Field 2, the name, is in parentheses and may contain anything, parentheses included.
+/// Field 22 (proc_pid_stat(5)).
 fn start_ticks(stat: &str) -> Option<u64> {
-    let (_, after_name) = stat.rsplit_once(')')?;
-    after_name.split_whitespace().nth(22 - 3)?.parse().ok()
+    fields_after_name(stat)?.nth(22 - 3)?.parse().ok()
 }
+
+/// What the kernel counts anyway, so that no core has to look at a clock for it.
+fn core_times() -> Vec<(usize, Duration)> {
+    let Ok(threads) = fs::read_dir("/proc/self/task") else { return Vec::new() };
+    let stats = threads.flatten().filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
+    let mut times: Vec<_> = stats.filter_map(|stat| core_time(&stat)).collect();
+    times.sort_unstable();
+    times
+}
+
+/// The core in the thread's name, and fields 14 and 15 (proc_pid_stat(5)), in ticks; `None` for other threads.
+fn core_time(stat: &str) -> Option<(usize, Duration)> {
+    let (name, _) = stat.split_once('(')?.1.rsplit_once(')')?;
+    let core = name.strip_prefix(CORE_THREAD)?.parse().ok()?;
+    let mut fields = fields_after_name(stat)?.skip(14 - 3);
+    let (user, system): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    let seconds = (user + system) as f64 / clock_ticks_per_second() as f64;
+    Some((core, Duration::try_from_secs_f64(seconds).ok()?))
+}
+
+/// From field 3 on. Field 2, the name, is in parentheses and may contain anything, parentheses included.
+fn fields_after_name(stat: &str) -> Option<std::str::SplitWhitespace<'_>> {
+    Some(stat.rsplit_once(')')?.1.split_whitespace())
+}
+
+/// What the name of a core's thread begins with; its number follows.
+const CORE_THREAD: &str = "corewire-";
 
 #[cfg(test)]
 mod tests {
@@ -103,5 +132,38 @@ mod tests {
         assert_eq!(start_ticks(stat), Some(777));
         assert_eq!(start_ticks("42 (name) S 1"), None);
         assert_eq!(start_ticks(""), None);
+    }
+
+    #[test]
+    fn a_core_is_known_by_the_name_of_its_thread() {
+        let stat = |name: &str| format!("42 ({name}) R 1 2 3 4 5 6 7 8 9 10 250 50 13 14 15");
+        let second = clock_ticks_per_second() as f64;
+        assert_eq!(core_time(&stat("corewire-7")), Some((7, Duration::from_secs_f64(300.0 / second))));
+        for other in ["corewire-control", "corewire", "tokio-runtime-w", "corewire-"] {
+            assert_eq!(core_time(&stat(other)), None, "{other}");
+        }
+        assert_eq!(core_time("42 (corewire-7) R 1"), None);
+    }
+
+    #[test]
+    fn the_time_of_a_busy_thread_grows() {
+        const CORE: usize = 4242;
+        let time = || core_times().into_iter().find(|(core, _)| *core == CORE).map(|(_, time)| time);
+        let (ready, done) = (std::sync::Barrier::new(2), std::sync::Barrier::new(2));
+        std::thread::scope(|scope| {
+            let busy = std::thread::Builder::new().name(format!("{CORE_THREAD}{CORE}"));
+            let spin = || {
+                let mut x = 0u64;
+                while time().is_none_or(|time| time < Duration::from_millis(50)) {
+                    x = std::hint::black_box(x + 1);
+                }
+                ready.wait();
+                done.wait();
+            };
+            busy.spawn_scoped(scope, spin).expect("a thread");
+            ready.wait();
+            assert!(time().expect("it lives") >= Duration::from_millis(50));
+            done.wait();
+        });
     }
 }

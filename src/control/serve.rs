@@ -9,16 +9,20 @@ use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, Uri, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use super::api::{self, Api, ApiOptions, PeerAddr};
+use super::dashboard;
 use super::exposition::{self, Exposed};
 use super::process::ProcessFigures;
 use super::{ControlError, ControlOptions, ControlSource};
@@ -71,7 +75,12 @@ fn start_with(
     let (listener, local_addr) = bind(addr).map_err(|error| ControlError::bind(addr, error))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ControlError::Thread)?;
     let (stop, stopped) = watch::channel(false);
-    let service = Service { router: routes(source), stopped, patience };
+    // The API begins to wait for answers as soon as it is made.
+    let router = {
+        let _inside = runtime.enter();
+        routes(source, options.api)
+    };
+    let service = Service { router, stopped, patience };
     let thread = thread::Builder::new()
         .name("corewire-control".to_owned())
         .spawn(move || runtime.block_on(run(listener, service)))
@@ -145,11 +154,17 @@ impl Service {
     async fn serve(mut self, stream: TcpStream) {
         // For a client that sends a request and then does not read the reply. Without it the connection still works.
         let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, self.patience.write.as_millis() as u32);
+        let Ok(peer) = stream.peer_addr() else { return };
+        let router = TowerToHyperService::new(self.router);
+        let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+            request.extensions_mut().insert(PeerAddr(peer));
+            router.call(request)
+        });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.patience.head)
             .max_buf_size(HEAD_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(self.router));
+            .serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
         let outcome = tokio::select! {
             outcome = connection.as_mut() => outcome,
@@ -169,14 +184,19 @@ async fn told_to_stop(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stop| *stop).await;
 }
 
-fn routes(source: Arc<dyn ControlSource>) -> Router {
+fn routes(source: Arc<dyn ControlSource>, api: Option<ApiOptions>) -> Router {
+    let api = api.map(Api::start);
+    let dashboard = dashboard::routes(source.clone(), api.clone());
+    let api = api.map(|api| Router::new().nest("/api/v1", api::routes(api)));
     Router::new()
-        .route("/", get(async || INDEX))
+        .route("/", get(index))
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readiness))
         .fallback(not_found)
         .with_state(source)
+        .merge(dashboard)
+        .merge(api.unwrap_or_default())
 }
 
 async fn metrics(State(source): State<Arc<dyn ControlSource>>) -> impl IntoResponse {
@@ -192,6 +212,16 @@ async fn metrics(State(source): State<Arc<dyn ControlSource>>) -> impl IntoRespo
     ([(header::CONTENT_TYPE, exposition::CONTENT_TYPE)], text)
 }
 
+/// Browsers are shown the page, everybody else a list of what there is.
+async fn index(headers: HeaderMap) -> Response {
+    let accepts = headers.get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
+    let wants_page = accepts.flat_map(|accept| accept.split([',', ';'])).any(|media| media.trim() == "text/html");
+    // A relative reference (RFC 9110 §10.2.2): a proxy may have this under another path.
+    let to_page = (StatusCode::SEE_OTHER, [(header::LOCATION, "dashboard")]);
+    let response = if wants_page { to_page.into_response() } else { INDEX.into_response() };
+    ([(header::VARY, "Accept")], response).into_response()
+}
+
 async fn readiness(State(source): State<Arc<dyn ControlSource>>) -> (StatusCode, &'static str) {
     if source.is_draining() { (StatusCode::SERVICE_UNAVAILABLE, "draining\n") } else { (StatusCode::OK, "ready\n") }
 }
@@ -204,9 +234,12 @@ async fn not_found(uri: Uri) -> Result<Response, Infallible> {
 const INDEX: &str = "\
 Corewire, admin listener
 
-GET /metrics  figures of every core, in Prometheus text format
-GET /healthz  200 while the process runs
-GET /readyz   200 while new clients are welcome, 503 while the server drains
+GET /dashboard  a page for browsers: live figures, and a console for topics
+GET /metrics    figures of every core, in Prometheus text format
+GET /healthz    200 while the process runs
+GET /readyz     200 while new clients are welcome, 503 while the server drains
+
+Where `corewire serve` runs, the HTTP API for back ends is below /api/v1; GET /api/v1/openapi.json describes it.
 ";
 
 /// The time for a head is above Prometheus's default interval of a minute, so that a scraper keeps its connection.
@@ -214,8 +247,8 @@ const PATIENCE: Patience =
     Patience { head: Duration::from_secs(75), write: Duration::from_secs(30), stop: Duration::from_secs(1) };
 /// Largest request head; hyper takes no less than 8 KiB.
 const HEAD_BYTES_MAX: usize = 16 << 10;
-/// Most admin connections at a time; the next ones wait in the backlog.
-const CONNECTIONS_MAX: usize = 64;
+/// Most admin connections at a time; the next ones wait in the backlog. A back end keeps one per worker.
+const CONNECTIONS_MAX: usize = 256;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]

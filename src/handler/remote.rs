@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::Conn;
 use crate::ids::ConnId;
 use crate::protocol::MessageKind;
 use crate::protocol::close::CloseCode;
@@ -59,6 +60,19 @@ impl ConnHandle {
     }
 }
 
+impl Conn<'_> {
+    /// A way to reach this connection later, from any thread.
+    pub fn handle(&self) -> ConnHandle {
+        self.core.handle(self.id)
+    }
+
+    /// In [`Handler::upgrade`](super::Handler::upgrade) or [`Handler::stream`](super::Handler::stream): a way to answer
+    /// later, from any thread. Return [`Upgrade::Defer`](super::Upgrade::Defer) then.
+    pub fn defer(&self) -> Deferred {
+        Deferred { handle: Some(self.handle()) }
+    }
+}
+
 /// The core's queue is full: try again later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the core's mailbox is full")]
@@ -66,7 +80,7 @@ pub struct Busy;
 
 /// The right to answer one deferred upgrade, once. Dropped without an answer it refuses with 503.
 pub struct Deferred {
-    pub(super) handle: Option<ConnHandle>,
+    handle: Option<ConnHandle>,
 }
 
 impl Deferred {

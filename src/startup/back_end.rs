@@ -6,9 +6,8 @@ use std::sync::Arc;
 use corewire::backend::{Decider, Event, Observer};
 use corewire::builtin::Serve;
 use corewire::config::{self, Command, Config};
-use corewire::handler::Outside;
 use corewire::metrics::Sample;
-use corewire::topics::{Answer, HomeEvent, Ticket};
+use corewire::topics::HomeEvent;
 use corewire::webhooks::{Figures, Prepared, Running, SetupError};
 
 /// Before the cores run.
@@ -63,20 +62,16 @@ impl Reach {
         serve
     }
 
-    pub(super) fn samples(&self) -> Vec<Sample> {
-        self.figures.samples()
-    }
-}
-
-impl Outside for Reach {
-    /// Nobody here asks topics.
-    fn answered(&self, _: Ticket, _: Answer) {}
-
-    fn topic_event(&self, event: HomeEvent) {
+    /// As [`Outside::topic_event`](corewire::handler::Outside::topic_event).
+    pub(super) fn topic_event(&self, event: HomeEvent) {
         let Some(observer) = &self.observer else { return };
         if let Some(event) = Event::of_topic(event) {
             observer.observe(event);
         }
+    }
+
+    pub(super) fn samples(&self) -> Vec<Sample> {
+        self.figures.samples()
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::name::Topic;
-use super::pattern::Pattern;
+use super::pattern::{Pattern, Subject};
 use super::placement::name_hash;
 use super::position::{Epoch, Horizon, Position};
 use super::publication::{Draft, Publication};
@@ -117,6 +117,13 @@ pub enum ToHome {
         ticket: Ticket,
         /// The question.
         what: Read,
+    },
+    /// What was published on this home, for somebody who watches it. Answered by [`ToCore::Answer`].
+    Watch {
+        /// For the answer.
+        ticket: Ticket,
+        /// The question.
+        watch: Watch,
     },
 }
 
@@ -314,6 +321,8 @@ pub enum Answer {
     Members(Vec<Member>),
     /// The figures.
     Info(TopicInfo),
+    /// What was published on a home.
+    Watched(Box<Watched>),
 }
 
 /// What became of a publication.
@@ -349,6 +358,49 @@ pub struct TopicInfo {
     pub members: usize,
     /// Subscribers, by name or by pattern; only `subscribers` is used of the tally.
     pub counts: Counts,
+}
+
+/// Who watches: chosen by himself, and the same in all his questions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WatcherId(pub u64);
+
+/// A question about everything that is published on one home. Who asks it again and again learns each time what was
+/// published since the last time; who does not ask for ten seconds is forgotten.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watch {
+    /// Who asks.
+    pub watcher: WatcherId,
+    /// Publications of these topics are to be told whole from now on, whatever their namespace permits to clients.
+    pub hear: Option<Subject>,
+}
+
+/// What was published on a home since a watcher asked last: nothing if he was not known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Watched {
+    /// Topics that the home knows now.
+    pub topic_count: usize,
+    /// How long ago he asked last.
+    pub span: Duration,
+    /// Publications of all topics.
+    pub publication_count: u64,
+    /// Topics with the most of them, and how many, the busiest first. Bounded, and where very many topics are busy some
+    /// are not counted by name.
+    pub busiest: Vec<(Topic, u64)>,
+    /// What he listens to, oldest first; the newest of it, if it is much.
+    pub heard: Vec<Heard>,
+    /// How many publications that he listens to were dropped because they were too many, or too large.
+    pub unheard: u64,
+}
+
+/// A publication that a watcher listens to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// Of which topic.
+    pub topic: Topic,
+    /// In which life of it.
+    pub epoch: Epoch,
+    /// What.
+    pub publication: Publication,
 }
 
 /// Why a home does not do what it was asked for.

@@ -24,7 +24,7 @@ pub use code::ErrorCode;
 pub use fault::{Fault, Refusal};
 pub use position::{Epoch, OFFSET_MAX, Position};
 pub use raw::{bare, data_from_raw};
-pub use scan::{DEPTH_MAX, NUMBER_BYTES_MAX};
+pub use scan::{DEPTH_MAX, NUMBER_BYTES_MAX, check as check_bounds};
 pub use server::{Ack, Data, Member, Message, Presence, PresenceEvent, ServerMessage};
 
 /// The subprotocol's name in `Sec-WebSocket-Protocol` (RFC 6455 §1.9).

@@ -8,8 +8,12 @@
 
 use super::fault::Fault;
 
-/// Holds `text` against the bounds. It need not be JSON: that is found out later.
-pub(super) fn check(text: &str) -> Result<(), Fault> {
+/// Holds `text` against the bounds of JSON that goes on to clients. It need not be JSON: that is found out later.
+///
+/// # Errors
+///
+/// [`Fault::TooDeep`], [`Fault::NumberTooLong`] or [`Fault::LoneSurrogate`].
+pub fn check(text: &str) -> Result<(), Fault> {
     let bytes = text.as_bytes();
     let (mut at, mut depth, mut number_len) = (0, 0usize, 0usize);
     while let Some(&byte) = bytes.get(at) {

@@ -165,16 +165,34 @@ impl Binary {
         line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number")
     }
 
-    /// A figure of `GET /metrics`, summed over cores. `name` is without `corewire_`, `label` such as `cause="queue"` or
-    /// empty. It must have been started with `--admin`.
+    /// The body of a reply of the admin listener. It must have been started with `--admin`.
     #[track_caller]
-    pub fn metric(&self, name: &str, label: &str) -> u64 {
+    pub fn admin_get(&self, path: &str) -> String {
+        self.admin_ask(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+    }
+
+    /// As [`Binary::admin_get`], for a body in JSON.
+    #[track_caller]
+    pub fn admin_post(&self, path: &str, body: &str) -> String {
+        let fields = format!("Host: localhost\r\nContent-Type: application/json\r\nContent-Length: {}", body.len());
+        self.admin_ask(&format!("POST {path} HTTP/1.1\r\n{fields}\r\n\r\n{body}"))
+    }
+
+    #[track_caller]
+    fn admin_ask(&self, request: &str) -> String {
         self.wait_for_log("admin on http://");
         let log = self.log();
         let admin = log.split("admin on http://").nth(1).and_then(|rest| rest.lines().next()).expect("an address");
         let mut client = Client::tcp(admin.trim().parse().expect("an address"));
-        client.send_raw(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        let body = client.reply().body;
+        client.send_raw(request.as_bytes());
+        client.reply().body
+    }
+
+    /// A figure of `GET /metrics`, summed over cores. `name` is without `corewire_`, `label` such as `cause="queue"` or
+    /// empty. It must have been started with `--admin`.
+    #[track_caller]
+    pub fn metric(&self, name: &str, label: &str) -> u64 {
+        let body = self.admin_get("/metrics");
         let name = format!("corewire_{name}");
         let is_it = |line: &&str| line.strip_prefix(&name).is_some_and(|rest| rest.starts_with(['{', ' ']));
         let lines = body.lines().filter(|line| is_it(line) && line.contains(label));

@@ -162,6 +162,22 @@ CLIENTS = {
         | DEFLATE
         | {"server-ping", "close-reason", "close-without-code", "reconnect", "event-source", "event-source-refused"},
     ),
+    # The page on the admin listener.
+    "dashboard": Client(
+        [sys.executable, HERE / "clients/dashboard_client.py"],
+        [install_python, install_program(["chromium", "chromedriver"], ["chromium", "chromium-driver"])],
+        {
+            "page",
+            "connections",
+            "console",
+            "phone",
+            "quiet-console",
+            "policy",
+            "server-gone",
+            "api-key",
+            "without-topics",
+        },
+    ),
 }
 
 
@@ -187,6 +203,7 @@ def run_client(client, driver, origins):
     """Runs one client against fresh servers; returns the checks that failed, with reasons."""
     given = {
         **origins,
+        "driver": driver,
         "ca": CACHE / "tls/cert.pem",
         "limit": MESSAGE_LIMIT,
         "texts": json.dumps(TEXTS, ensure_ascii=False),

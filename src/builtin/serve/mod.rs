@@ -6,6 +6,7 @@
 mod access;
 mod admission;
 mod budget;
+mod command;
 mod decide;
 mod expiry;
 mod raw;
@@ -15,6 +16,7 @@ mod unconnected;
 mod url;
 mod v1;
 mod watch;
+mod words;
 
 use std::any::Any;
 use std::collections::{HashMap, HashSet};
@@ -25,7 +27,8 @@ use bytes::Bytes;
 
 use crate::backend::{Decider, Denied, Observer, Verdict};
 use crate::handler::{
-    Accept, Closed, Conn, ConnId, Core, Delivery, Handler, Overflow, Request, TopicNews, Unanswered, Upgrade, Wire,
+    Accept, Closed, Conn, ConnId, Core, Delivery, Handler, Overflow, Request, Sessions, TopicNews, Unanswered, Upgrade,
+    Wire,
 };
 use crate::http::Response;
 use crate::protocol::close::CloseCode;
@@ -34,12 +37,15 @@ use crate::topics::{Access, Answer, Begun, Namespace, Namespaces, Refused, Subje
 use crate::wire::{ErrorCode, SUBPROTOCOL, close};
 use access::User;
 pub use admission::Admission;
+use command::Arrival;
+pub use command::{Act, Command, ConnectionInfo, DISCONNECTED, Outcome, Who};
 use decide::Asks;
 use expiry::Expiries;
 use seats::Full;
 pub use seats::Seats;
 use unconnected::{CONNECT_CHECK, Unconnected};
 use watch::Watch;
+use words::Asked;
 
 /// Topics over raw WebSockets, `corewire.v1` and Server-Sent Events.
 #[derive(Debug)]
@@ -48,7 +54,7 @@ pub struct Serve {
     page: String,
     admission: Arc<Admission>,
     expiries: Expiries,
-    asked: HashMap<Ticket, v1::Asked>,
+    asked: HashMap<Ticket, Asked>,
     /// Those of `corewire.v1` that have not said `connect` yet, in the order in which they came.
     unconnected: Unconnected,
     /// Subscriptions of `corewire.v1` that want to be told of joins and leaves.
@@ -164,11 +170,12 @@ impl Handler for Serve {
             return Upgrade::Refuse(Response::text(404, NOT_HERE));
         }
         let seat = self.admission.seat_at(request.client());
+        let arrival = Arrival::now(conn, request);
         if request.subprotocols().any(|name| name == SUBPROTOCOL) {
             let speaks = match seat {
                 Ok(seat) => {
                     self.watch.arrived(conn.id(), request.client(), SUBPROTOCOL);
-                    Speaks::V1(Box::new(v1::Client::new(seat)))
+                    Speaks::V1(Box::new(v1::Client::new(arrival, seat)))
                 }
                 Err(Full) => Speaks::Surplus,
             };
@@ -179,7 +186,7 @@ impl Handler for Serve {
             return self.ask_about_url(conn, request, RAW_NAME);
         }
         match self.admission.admit_unasked(conn, request.head().query_params()) {
-            Ok(admitted) => self.accept_raw(conn, request, raw::Client::new(admitted, seat)),
+            Ok(admitted) => self.accept_raw(conn, request, raw::Client::new(arrival, admitted, seat)),
             Err(response) => Upgrade::Refuse(response),
         }
     }
@@ -191,11 +198,12 @@ impl Handler for Serve {
         answer: Box<dyn Any + Send>,
     ) -> Upgrade<Session> {
         let verdict = answer.downcast::<Verdict>().map_or(Err(Denied::Unavailable), |verdict| *verdict);
+        let arrival = Arrival::now(conn, request);
         match self.url_decided(conn, request, verdict) {
             Ok((admitted, seat)) if request.path() == SSE_PATH => {
-                self.accept_sse(conn, request, sse::Client::new(admitted, seat, request))
+                self.accept_sse(conn, request, sse::Client::new(arrival, admitted, seat, request))
             }
-            Ok((admitted, seat)) => self.accept_raw(conn, request, raw::Client::new(admitted, seat)),
+            Ok((admitted, seat)) => self.accept_raw(conn, request, raw::Client::new(arrival, admitted, seat)),
             Err(response) => Upgrade::Refuse(response),
         }
     }
@@ -211,7 +219,10 @@ impl Handler for Serve {
             return Some(self.ask_about_url(conn, request, SSE_NAME));
         }
         Some(match self.admission.admit_unasked(conn, request.head().query_params()) {
-            Ok(admitted) => self.accept_sse(conn, request, sse::Client::new(admitted, seat, request)),
+            Ok(admitted) => {
+                let client = sse::Client::new(Arrival::now(conn, request), admitted, seat, request);
+                self.accept_sse(conn, request, client)
+            }
             Err(response) => Upgrade::Refuse(response),
         })
     }
@@ -249,7 +260,7 @@ impl Handler for Serve {
             Speaks::Raw(client) => {
                 let rate = self.admission.message_rate;
                 if let Some(ticket) = raw::publish(conn, &mut self.watch, client, rate, text) {
-                    self.asked.insert(ticket, v1::Asked::Raw { to: conn.id() });
+                    self.asked.insert(ticket, Asked::Raw { to: conn.id() });
                 }
             }
             Speaks::Sse(_) => {}
@@ -260,7 +271,7 @@ impl Handler for Serve {
 
     fn encode(&mut self, wire: Wire, delivery: &Delivery<'_>) -> Option<(MessageKind, Bytes)> {
         match wire {
-            V1 => v1::encode(delivery),
+            V1 => words::encode(delivery),
             sse::ONE | sse::SEVERAL => sse::encode(wire, delivery),
             _ => Some(raw::encode(delivery)),
         }
@@ -299,7 +310,7 @@ impl Handler for Serve {
 
     fn topic_news(&mut self, core: &mut Core<'_>, topic: &Topic, news: TopicNews<'_>, to: &[ConnId]) {
         if let TopicNews::Gap(position) = news {
-            self.streams.tell_gap(core, topic, v1::to_wire(position), to);
+            self.streams.tell_gap(core, topic, words::to_wire(position), to);
         }
         self.tell_news(core, topic, news, to);
     }
@@ -341,6 +352,18 @@ impl Handler for Serve {
     fn told(&mut self, conn: &mut Conn<'_>, session: &mut Session, message: &(dyn Any + Send + Sync)) {
         if let (Some(verdict), Speaks::V1(client)) = (message.downcast_ref::<Verdict>(), &mut session.0) {
             self.decided(conn, client, verdict.clone());
+        }
+    }
+
+    fn cast_with_sessions(
+        &mut self,
+        core: &mut Core<'_>,
+        sessions: &mut Sessions<'_, Session>,
+        message: &(dyn Any + Send + Sync),
+    ) {
+        match message.downcast_ref() {
+            Some(command) => self.obey(core, sessions, command),
+            None => self.cast(core, message),
         }
     }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::access::{self, User};
 use super::budget::Budget;
+use super::command::Arrival;
 use super::seats::Seat;
 use super::url::Admitted;
 use super::watch::Watch;
@@ -27,11 +28,14 @@ pub(super) struct Client {
     /// Where the connections from an address are limited.
     seat: Option<Box<Seat>>,
     budget: Budget,
+    /// Forgotten where there was nothing else to remember at first.
+    arrival: Option<Arrival>,
 }
 
 impl Client {
-    pub(super) fn new(Admitted { subjects, user, valid_until }: Admitted, seat: Option<Box<Seat>>) -> Self {
-        Self { subjects, user, valid_until, seat, budget: Budget::default() }
+    pub(super) fn new(arrival: Arrival, admitted: Admitted, seat: Option<Box<Seat>>) -> Self {
+        let Admitted { subjects, user, valid_until } = admitted;
+        Self { subjects, user, valid_until, seat, budget: Budget::default(), arrival: Some(arrival) }
     }
 
     /// The WebSocket is open.
@@ -54,8 +58,21 @@ impl Client {
         self.subjects.is_empty() && self.user.is_none() && self.valid_until.is_none() && self.seat.is_none()
     }
 
+    /// Where it came from, and when.
+    pub(super) fn arrival(&self) -> Option<Arrival> {
+        self.arrival
+    }
+
     pub(super) fn user(&self) -> Option<&User> {
         self.user.as_ref()
+    }
+
+    /// A back end says until when it may stay. Answers whether it has a token at all.
+    pub(super) fn expire_at(&mut self, at: UnixSeconds) -> bool {
+        if self.user.is_some() || self.valid_until.is_some() {
+            self.valid_until = Some(at);
+        }
+        self.valid_until.is_some()
     }
 
     /// When its token expires.

@@ -10,10 +10,11 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::access::{self, User};
+use super::command::Arrival;
 use super::raw;
 use super::seats::Seat;
 use super::url::Admitted;
-use super::v1::{from_wire, to_wire};
+use super::words::{from_wire, to_wire};
 use crate::auth::UnixSeconds;
 use crate::handler::{Body, CannotSubscribe, Conn, ConnId, Core, Delivery, Request, Wire};
 use crate::protocol::MessageKind;
@@ -38,6 +39,7 @@ pub(super) struct Client {
     valid_until: Option<UnixSeconds>,
     /// Where the connections from an address are limited.
     seat: Option<Box<Seat>>,
+    arrival: Arrival,
 }
 
 /// Where a client says that it stands.
@@ -57,7 +59,7 @@ pub(super) struct Streams(HashMap<ConnId, Positions>);
 
 impl Client {
     /// What a request asks for.
-    pub(super) fn new(admitted: Admitted, seat: Option<Box<Seat>>, request: &Request<'_>) -> Self {
+    pub(super) fn new(arrival: Arrival, admitted: Admitted, seat: Option<Box<Seat>>, request: &Request<'_>) -> Self {
         let Admitted { subjects, user, valid_until } = admitted;
         let since = match request.head().header("last-event-id") {
             // Clients that have had no event may say so.
@@ -67,12 +69,25 @@ impl Client {
                 Ok(Err(_)) | Err(_) => Since::Unknown,
             },
         };
-        Self { subjects, since, pending: 0, user, valid_until, seat }
+        Self { subjects, since, pending: 0, user, valid_until, seat, arrival }
     }
 
     /// Whether it is like all others, so that nothing need be kept.
     pub(super) fn is_forgettable(&self) -> bool {
         self.subjects.is_empty() && self.user.is_none() && self.valid_until.is_none() && self.seat.is_none()
+    }
+
+    /// Where it came from, and when.
+    pub(super) fn arrival(&self) -> Arrival {
+        self.arrival
+    }
+
+    /// A back end says until when it may stay. Answers whether it has a token at all.
+    pub(super) fn expire_at(&mut self, at: UnixSeconds) -> bool {
+        if self.user.is_some() || self.valid_until.is_some() {
+            self.valid_until = Some(at);
+        }
+        self.valid_until.is_some()
     }
 
     pub(super) fn user(&self) -> Option<&User> {

@@ -1,26 +1,25 @@
 //! Clients that speak `corewire.v1`.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 
 use super::access::{self, Failure, User};
 use super::budget::Budget;
+use super::command::Arrival;
 use super::decide::Undecided;
 use super::seats::Seat;
 use super::watch::Watch;
+use super::words::{Asked, from_wire, presence_event, refusal, to_wire};
 use super::{RAW, Serve, V1, raw};
 use crate::auth::{Identity, TopicGrant, UnixSeconds};
-use crate::handler::{Body, CannotSubscribe, Conn, ConnId, Core, Delivery, TopicNews, Unanswered};
+use crate::handler::{Body, CannotSubscribe, Conn, ConnId, Core, TopicNews};
 use crate::protocol::MessageKind;
-use crate::topics::{
-    self, Access, Answer, Begun, DataKind, Draft, PresenceChange, Read, Recovery, Refused, Reply, Subject, Topic, Want,
-};
-use crate::wire::{self, Ack, ClientMessage, Data, ErrorCode, Presence, PresenceEvent, ServerMessage, Token, close};
+use crate::topics::{Access, Begun, DataKind, Draft, Read, Recovery, Refused, Reply, Subject, Topic, Want};
+use crate::wire::{self, Ack, ClientMessage, ErrorCode, ServerMessage, Token, close};
 
 /// One client.
 #[derive(Debug, Default)]
 pub(super) struct Client {
+    arrival: Option<Arrival>,
     pub(super) standing: Standing,
     /// What the back end has been asked; meanwhile the connection is paused.
     pub(super) undecided: Option<Box<Undecided>>,
@@ -50,8 +49,8 @@ pub(super) enum Standing {
 
 /// A subscription whose request is not answered yet.
 #[derive(Debug)]
-struct Pending {
-    id: u32,
+pub(super) struct Pending {
+    pub(super) id: u32,
     name: String,
     wants_recovery: bool,
 }
@@ -65,17 +64,6 @@ pub(super) struct Wanted<'a> {
     pub(super) presence: bool,
     /// What the back end says.
     pub(super) granted: Option<TopicGrant>,
-}
-
-/// A question to a topic's home, and whom to tell the answer.
-#[derive(Debug)]
-pub(super) enum Asked {
-    /// Whether it was published; without an id only a refusal is told.
-    Publish { to: ConnId, id: Option<u32> },
-    /// Whether a raw client's message was published.
-    Raw { to: ConnId },
-    /// Who is there.
-    Presence { to: ConnId, id: u32, topic: Topic },
 }
 
 /// Topics and patterns of one connection.
@@ -344,7 +332,7 @@ impl Serve {
     }
 
     /// What was remembered of a subscription that is over.
-    fn forget_subscription(&mut self, conn: ConnId, client: &mut Client, name: &str) {
+    pub(super) fn forget_subscription(&mut self, conn: ConnId, client: &mut Client, name: &str) {
         if let Some(place) = client.listened.iter().position(|topic| topic.as_str() == name) {
             self.listeners.remove(&(conn, client.listened.swap_remove(place)));
         }
@@ -366,6 +354,15 @@ impl Serve {
         self.expiries.remove(id, None, client.user().and_then(|user| user.valid_until));
     }
 
+    /// A back end says until when a client may stay without a newer token. Answers whether it has a token at all.
+    pub(super) fn expire_at(&mut self, id: ConnId, client: &mut Client, at: UnixSeconds) -> bool {
+        let Standing::Known(user) = &mut client.standing else { return false };
+        self.expiries.remove(id, None, user.valid_until);
+        user.valid_until = Some(at);
+        self.expiries.add(id, None, user.valid_until);
+        true
+    }
+
     /// Joins and leaves to who wants them; who has missed something is asked to come back.
     pub(super) fn tell_news(&mut self, core: &mut Core<'_>, topic: &Topic, news: TopicNews<'_>, to: &[ConnId]) {
         let is_listener = |id: &ConnId| self.listeners.contains(&(*id, topic.clone()));
@@ -383,8 +380,13 @@ impl Serve {
 }
 
 impl Client {
-    pub(super) fn new(seat: Option<Box<Seat>>) -> Self {
-        Self { _seat: seat, ..Self::default() }
+    pub(super) fn new(arrival: Arrival, seat: Option<Box<Seat>>) -> Self {
+        Self { arrival: Some(arrival), _seat: seat, ..Self::default() }
+    }
+
+    /// Where it came from, and when.
+    pub(super) fn arrival(&self) -> Option<Arrival> {
+        self.arrival
     }
 
     /// A subscription has begun.
@@ -428,7 +430,7 @@ impl Client {
         self.signed.iter().any(|(signed, until)| signed == topic && until.is_none_or(|until| now < until))
     }
 
-    fn take_pending(&mut self, name: &str) -> Option<Pending> {
+    pub(super) fn take_pending(&mut self, name: &str) -> Option<Pending> {
         let place = self.pending.iter().position(|pending| pending.name == name)?;
         let pending = self.pending.swap_remove(place);
         if self.pending.is_empty() {
@@ -436,32 +438,6 @@ impl Client {
             self.pending = Vec::new();
         }
         Some(pending)
-    }
-}
-
-impl Asked {
-    /// The answer is there, or will never come.
-    pub(super) fn tell(self, core: &mut Core<'_>, answer: Result<Answer, Unanswered>) {
-        let (to, id) = match &self {
-            Self::Raw { to } => return raw::published(core, *to, answer),
-            Self::Publish { to, id } => (*to, *id),
-            Self::Presence { to, id, .. } => (*to, Some(*id)),
-        };
-        let message = match (answer, &self) {
-            (Ok(Answer::Published(receipt)), _) => match id {
-                Some(id) => ServerMessage::Ack(Ack::published(id, to_wire(receipt.position))),
-                None => return,
-            },
-            (Ok(Answer::Members(members)), Self::Presence { id, topic, .. }) => {
-                let members = members.into_iter().map(member).collect();
-                ServerMessage::Presence(Presence { id: *id, topic: topic.as_str().into(), members })
-            }
-            (Ok(Answer::Refused(refused)), _) => refusal(refused).answer(id),
-            (Ok(_), _) => ServerMessage::error(id, ErrorCode::Internal, "an answer to another question"),
-            (Err(unanswered), _) => ServerMessage::error(id, ErrorCode::Unanswered, unanswered.to_string()),
-        };
-        // It may be gone, or closing.
-        let _ = core.send_to(to, MessageKind::Text, Body::Shared(message.encode().into()));
     }
 }
 
@@ -477,20 +453,6 @@ pub(super) fn finish(conn: &mut Conn<'_>, id: Option<u32>, is_first: bool, outco
             }
         }
     }
-}
-
-/// A publication as all its subscribers get it. Bytes have no form in JSON.
-pub(super) fn encode(delivery: &Delivery<'_>) -> Option<(MessageKind, Bytes)> {
-    let Draft { kind, data, key } = &delivery.publication.draft;
-    let text = std::str::from_utf8(data).ok()?;
-    let data = match kind {
-        DataKind::Json => Data::Json(text),
-        DataKind::Text => Data::Text(text),
-        DataKind::Binary => return None,
-    };
-    let (topic, key) = (delivery.topic.as_str().into(), key.as_deref().map(Cow::from));
-    let message = wire::Message { topic, offset: delivery.publication.offset, key, user: None, data };
-    Some((MessageKind::Text, message.encode().into()))
 }
 
 /// Something was lost that cannot be told any more: the client subscribes again, and learns what it needs.
@@ -529,42 +491,4 @@ impl Failure {
 
 fn no_presence() -> Failure {
     Failure::new(ErrorCode::PresenceDisabled, "the namespace keeps no presence")
-}
-
-fn refusal(refused: Refused) -> Failure {
-    let code = match refused {
-        Refused::TooLarge { .. } => ErrorCode::DataTooBig,
-        Refused::TooManyTopics | Refused::KeyTooLong { .. } | Refused::Busy => ErrorCode::Unavailable,
-    };
-    Failure::new(code, refused.to_string())
-}
-
-fn member(member: topics::Member) -> wire::Member<'static> {
-    wire::Member {
-        user: member.user.to_string().into(),
-        info: info(&member.info).map(Cow::into_owned).map(Cow::from),
-        connections: None,
-    }
-}
-
-fn presence_event<'a>(topic: &'a Topic, change: &'a PresenceChange) -> PresenceEvent<'a> {
-    let (joined, user, info) = match change {
-        PresenceChange::Joined(member) => (true, &member.user, info(&member.info)),
-        PresenceChange::Left(user) => (false, user, None),
-    };
-    PresenceEvent { topic: topic.as_str().into(), joined, user: (&**user).into(), info }
-}
-
-fn info(info: &Bytes) -> Option<Cow<'_, str>> {
-    std::str::from_utf8(info).ok().filter(|info| !info.is_empty()).map(Cow::from)
-}
-
-/// As clients know it.
-pub(super) fn to_wire(position: topics::Position) -> wire::Position {
-    wire::Position { epoch: wire::Epoch(position.epoch.number()), offset: position.offset }
-}
-
-/// What a client means.
-pub(super) fn from_wire(position: wire::Position) -> topics::Position {
-    topics::Position { epoch: topics::Epoch::new(position.epoch.0), offset: position.offset }
 }

@@ -63,6 +63,7 @@ fn with_pems() -> World {
         .file("cert.pem", "-----BEGIN CERTIFICATE-----\nMII=\n-----END CERTIFICATE-----\n")
         .file("key.pem", "-----BEGIN EC PRIVATE KEY-----\nMII=\n-----END EC PRIVATE KEY-----\n")
         .file("empty.pem", "")
+        .file("api.keys", "# the first back end\n0123456789abcdef\n")
         .file("secret", "a secret of more than thirty-two bytes\n")
         .file("public.pem", PUBLIC_KEY)
         .file(
@@ -127,6 +128,8 @@ fn unusual(name: &str) -> &'static str {
         "connect-proxy-timeout" => "2s",
         "connect-proxy-requests" => "9",
         "admin" => "127.0.0.1:7001",
+        "api-key" => "an-unusual-api-key",
+        "api-key-file" => "api.keys",
         "drain-delay" => "8s",
         "drain-time" => "9s",
         "log" => "json",
@@ -172,6 +175,7 @@ fn every_option_can_be_said_in_every_source_and_means_the_same() {
         let value = unusual(spec.name);
         let want = match spec.accepts {
             Accepts::Count(..) => Shown::Number(value.parse().expect(value)),
+            _ if spec.name == "api-key" => Shown::Hidden,
             _ if spec.repeatable => Shown::List(vec![value.to_owned()]),
             _ => Shown::Text(value.to_owned()),
         };
@@ -467,7 +471,11 @@ fn the_effective_configuration_is_a_file_that_gives_itself() {
     for args in [&[][..], &all] {
         let first = with_pems().load(args);
         let toml = first.to_toml();
-        let second = with_pems().file("c.toml", &toml).load(&["--config", "c.toml"]);
+        // A secret is not shown, and must be said again.
+        let secret = args.iter().filter(|arg| arg.starts_with("--api-key=")).copied();
+        let again: Vec<_> = ["--config", "c.toml"].into_iter().chain(secret).collect();
+        let second = with_pems().file("c.toml", &toml).load(&again);
+        assert!(!toml.contains(unusual("api-key")), "{toml}");
         assert_eq!(format!("{:?}", first.config), format!("{:?}", second.config), "{toml}");
         for spec in OPTIONS {
             assert!(toml.contains(spec.name), "{} in {toml}", spec.name);

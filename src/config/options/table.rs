@@ -361,9 +361,9 @@ pub static OPTIONS: &[OptionSpec] = &[
         repeatable: false,
         accepts: Accepts::Form("host:port such as 127.0.0.1:9090, or off"),
         default: Fallback::Unset("127.0.0.1:9090 for serve, off for echo and broadcast"),
-        help: "Where metrics and health are served: /metrics, /healthz, /readyz",
-        more: "Whoever reaches this address may read them: there is no password, so keep it on loopback or on a network \
-               of your own.",
+        help: "Where metrics, health and the HTTP API are served: /metrics, /healthz, /readyz, /api/v1",
+        more: "Whoever reaches this address may read the first three: they have no password, so keep it on loopback or on \
+               a network of your own.",
         set: |draft, input| {
             draft.config.admin = match input.one()? {
                 OFF => None,
@@ -372,6 +372,36 @@ pub static OPTIONS: &[OptionSpec] = &[
             Ok(())
         },
         get: |config| Shown::Text(config.admin.map_or(OFF.to_owned(), |addr| addr.to_string())),
+    },
+    OptionSpec {
+        name: "api-key",
+        value_name: "KEY",
+        group: Group::Admin,
+        repeatable: false,
+        accepts: Accepts::Form(
+            "at least 16 letters, digits and signs without white space; openssl rand -hex 24 makes one",
+        ),
+        default: Fallback::Unset("none: the HTTP API answers this machine only"),
+        help: "Key that back ends show to the HTTP API, in X-API-Key or Authorization: Bearer",
+        more: "Others on the machine can read it in the list of processes: better use the variable or --api-key-file.",
+        set: |draft, input| {
+            draft.api_key = Some(input.one()?.to_owned());
+            draft.config.has_own_api_key = true;
+            Ok(())
+        },
+        get: |config| if config.has_own_api_key { Shown::Hidden } else { Shown::Unset },
+    },
+    OptionSpec {
+        name: "api-key-file",
+        value_name: "FILE",
+        group: Group::Admin,
+        repeatable: false,
+        accepts: Accepts::Form("a file with an API key per line; lines that begin with # do not count"),
+        default: Fallback::Unset("none"),
+        help: "File with keys for the HTTP API, one per line; they hold beside --api-key",
+        more: "With several, back ends can change from one to the next.",
+        set: |draft, input| input.path().map(|path| draft.config.api_key_file = Some(path)),
+        get: |config| config.api_key_file.as_deref().map_or(Shown::Unset, |path| Shown::text(path.display())),
     },
     OptionSpec {
         name: "drain-delay",

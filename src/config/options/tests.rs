@@ -60,7 +60,7 @@ fn the_ends_of_every_range_are_inside_and_their_neighbours_outside() {
             assert_eq!(take(spec, text.clone()), Ok(()), "{} {text}", spec.name);
         }
         for text in outside {
-            let free_form = matches!(spec.value_name, "FILE" | "NAME");
+            let free_form = matches!(spec.value_name, "FILE" | "KEY" | "NAME");
             assert!(free_form || take(spec, text.clone()).is_err(), "{} {text}", spec.name);
         }
     }

@@ -107,6 +107,7 @@ fn render_with(shards: &[CoreMetrics], version: &'static str) -> String {
             resident_bytes: Some(5 << 20),
             cpu_time: Some(Duration::from_millis(1250)),
             started_at: Some(Duration::from_millis(1_700_000_000_500)),
+            core_times: vec![(0, Duration::from_millis(700)), (5, Duration::from_secs(3)), (77, Duration::ZERO)],
         },
     })
 }
@@ -171,7 +172,8 @@ fn every_figure_of_every_shard_is_there_once_and_nothing_is_summed() {
     let figures = shards[0].metrics.samples().count();
     for core in ["0", "5"] {
         let of_core = series.iter().filter(|s| s.labels.get("core").map(String::as_str) == Some(core));
-        assert_eq!(of_core.count(), figures, "core {core}");
+        // And the time that the kernel counts.
+        assert_eq!(of_core.count(), figures + 1, "core {core}");
     }
     let without_core = series.iter().filter(|s| !s.labels.contains_key("core"));
     let names: Vec<&str> = without_core.map(|s| s.name.as_str()).collect();
@@ -204,6 +206,9 @@ fn values_go_to_the_core_and_member_that_counted_them() {
     assert!(text.contains("corewire_connections{core=\"5\",state=\"open\"} 18446744073709551615\n"));
     assert_eq!(value_of(&text, "corewire_refusals_total", &[("core", "5"), ("reason", "origin")]), 7.0);
     assert_eq!(value_of(&text, "corewire_refusals_total", &[("core", "0"), ("reason", "origin")]), 0.0);
+    assert_eq!(value_of(&text, "corewire_core_cpu_seconds_total", &[("core", "0")]), 0.7);
+    assert_eq!(value_of(&text, "corewire_core_cpu_seconds_total", &[("core", "5")]), 3.0);
+    assert!(!text.contains("core=\"77\""), "that thread is no core of this server");
     assert_eq!(value_of(&text, "corewire_uptime_seconds", &[]), 2.5);
     assert_eq!(value_of(&text, "process_cpu_seconds_total", &[]), 1.25);
     assert_eq!(value_of(&text, "process_start_time_seconds", &[]), 1_700_000_000.5);

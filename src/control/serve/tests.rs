@@ -37,7 +37,7 @@ fn server() -> Arc<Server> {
 
 fn start_on(port: u16) -> Result<ControlHandle, ControlError> {
     let addr = SocketAddr::from(([127, 0, 0, 1], port));
-    start(ControlOptions { addr }, server())
+    start(ControlOptions { addr, api: None }, server())
 }
 
 fn connect(handle: &ControlHandle) -> TcpStream {
@@ -50,6 +50,16 @@ fn connect(handle: &ControlHandle) -> TcpStream {
 fn request(handle: &ControlHandle, method_and_path: &str) -> String {
     let mut stream = connect(handle);
     let head = format!("{method_and_path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).expect("write");
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).expect("read");
+    reply
+}
+
+/// As [`request`], with header fields of its own.
+fn request_with(handle: &ControlHandle, path: &str, fields: &str) -> String {
+    let mut stream = connect(handle);
+    let head = format!("GET {path} HTTP/1.1\r\nConnection: close\r\n{fields}\r\n");
     stream.write_all(head.as_bytes()).expect("write");
     let mut reply = String::new();
     stream.read_to_string(&mut reply).expect("read");
@@ -83,7 +93,8 @@ fn metrics_have_the_media_type_and_a_series_per_core() {
 fn draining_shows_in_readiness_and_not_in_health() {
     let source = server();
     let addr = SocketAddr::from(([127, 0, 0, 1], 0));
-    let handle = start(ControlOptions { addr }, Arc::clone(&source) as Arc<dyn ControlSource>).expect("start");
+    let handle =
+        start(ControlOptions { addr, api: None }, Arc::clone(&source) as Arc<dyn ControlSource>).expect("start");
     assert!(request(&handle, "GET /readyz").starts_with("HTTP/1.1 200 "));
     source.draining.store(true, Relaxed);
     let reply = request(&handle, "GET /readyz");
@@ -108,6 +119,39 @@ fn other_paths_and_methods_say_what_exists() {
 }
 
 #[test]
+fn a_browser_is_sent_to_the_page_and_the_page_lets_nothing_in() {
+    let handle = start_on(0).expect("start");
+    let browser = "Host: admin\r\nAccept: text/html,application/xhtml+xml,*/*;q=0.8\r\n";
+    let sent = request_with(&handle, "/", browser);
+    assert!(sent.starts_with("HTTP/1.1 303 ") && sent.contains("\r\nlocation: dashboard\r\n"), "{sent}");
+    let listed = request_with(&handle, "/", "Host: admin\r\nAccept: */*\r\n");
+    assert!(listed.starts_with("HTTP/1.1 200 ") && listed.contains("GET /dashboard"), "{listed}");
+
+    let page = request(&handle, "GET /dashboard");
+    let (head, body) = page.split_once("\r\n\r\n").expect("a head");
+    assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("content-type: text/html; charset=utf-8"), "{head}");
+    assert!(head.contains("content-security-policy: default-src 'none'; style-src 'sha256-"), "{head}");
+    assert!(body.starts_with("<!doctype html>"), "{body}");
+    stop_in_time(handle);
+}
+
+#[test]
+fn figures_are_for_this_machine_where_there_is_no_key() {
+    let handle = start_on(0).expect("start");
+    let figures = request_with(&handle, "/dashboard/figures", "Host: localhost\r\n");
+    assert!(figures.starts_with("HTTP/1.1 200 ") && figures.contains("\"version\":\"1.2.3\""), "{figures}");
+    assert!(figures.contains("[\"messages_out_total\",null,[0,0]]"), "{figures}");
+    // As from a page whose name was made to lead here.
+    for path in ["/dashboard/figures", "/dashboard/topics?watcher=1"] {
+        let refused = request_with(&handle, path, "Host: evil.example\r\n");
+        assert!(refused.starts_with("HTTP/1.1 401 ") && refused.contains("key_required"), "{refused}");
+    }
+    let without = request_with(&handle, "/dashboard/topics?watcher=1", "Host: localhost\r\n");
+    assert!(without.starts_with("HTTP/1.1 404 ") && without.contains("only `corewire serve` has topics"), "{without}");
+    stop_in_time(handle);
+}
+
+#[test]
 fn a_taken_port_is_told_at_the_start() {
     let handle = start_on(0).expect("start");
     let error = start_on(handle.local_addr().port()).expect_err("the port is taken");
@@ -121,7 +165,7 @@ fn a_taken_port_is_told_at_the_start() {
 fn an_address_of_another_machine_is_told_at_the_start() {
     // TEST-NET-1 (RFC 5737): no machine has it.
     let addr = SocketAddr::from(([192, 0, 2, 1], 0));
-    let error = start(ControlOptions { addr }, server()).expect_err("it is not ours");
+    let error = start(ControlOptions { addr, api: None }, server()).expect_err("it is not ours");
     assert!(matches!(error, ControlError::AddrNotAvailable { .. }), "{error:?}");
 }
 
@@ -187,7 +231,7 @@ fn a_dropped_handle_stops_the_thread_too() {
 fn start_impatient() -> ControlHandle {
     let addr = SocketAddr::from(([127, 0, 0, 1], 0));
     let patience = Patience { head: Duration::from_millis(300), write: Duration::from_millis(500), ..PATIENCE };
-    start_with(ControlOptions { addr }, server(), patience).expect("start")
+    start_with(ControlOptions { addr, api: None }, server(), patience).expect("start")
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod wall;
 #[cfg(test)]
 mod tests;
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +29,7 @@ use super::envelope::Envelope;
 use super::paged::Paged;
 use super::temperature::{ColdRead, Load, Thermostat};
 use crate::connection::{Cause, Closed, Connection, Event, Input, NextStep, Tick};
-use crate::handler::{Conn, Core, Handler, Peer, Told};
+use crate::handler::{Conn, Core, Handler, Peer, Sessions, Slots, Told};
 #[cfg(feature = "tls")]
 use crate::http::Response;
 use crate::ids::ConnId;
@@ -251,9 +252,7 @@ impl<H: Handler> State<H> {
                 Envelope::Broadcast { kind, payload } => {
                     self.core.broadcast_here(kind, payload);
                 }
-                Envelope::Cast(message) => {
-                    self.guard(|handler, core| handler.cast(core, &*message));
-                }
+                Envelope::Cast(message) => self.handle_cast(&*message),
                 Envelope::Told(about) => self.handle_told(about.0),
                 Envelope::Topics { from, message } => self.core.hear_of_topics(from, *message),
                 Envelope::Configure(namespaces) => self.core.configure_topics(namespaces),
@@ -266,6 +265,16 @@ impl<H: Handler> State<H> {
             }
         }
         orders
+    }
+
+    fn handle_cast(&mut self, message: &(dyn Any + Send + Sync)) {
+        let (handler, sessions, core) = (&mut self.handler, &mut self.sessions, &mut self.core);
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            handler.cast_with_sessions(&mut Core { reach: core }, &mut Sessions::new(sessions), message);
+        }));
+        if outcome.is_err() {
+            self.handle_panic(None);
+        }
     }
 
     fn handle_told(&mut self, told: Told) {
@@ -463,6 +472,12 @@ impl<H: Handler> State<H> {
             }
             None => tracing::error!("the handler panicked outside of a connection"),
         }
+    }
+}
+
+impl<S> Slots<S> for Paged<Option<S>> {
+    fn slot_mut(&mut self, slot: u32) -> Option<&mut S> {
+        self.get_mut(slot)?.as_mut()
     }
 }
 

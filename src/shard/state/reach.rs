@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -497,6 +498,19 @@ impl Reach for CoreState {
 
     fn connection_count(&self) -> usize {
         self.metrics.connections_open.get() as usize
+    }
+
+    fn connections_in(&self, slots: Range<u32>) -> Vec<ConnId> {
+        let is_open = |&slot: &u32| self.connection(slot).is_some_and(Connection::is_open);
+        (slots.start..slots.end.min(self.slab.end())).filter(is_open).map(|slot| self.id(slot)).collect()
+    }
+
+    fn slot_count(&self) -> u32 {
+        self.slab.end()
+    }
+
+    fn is_open(&self, id: ConnId) -> bool {
+        self.id(id.index) == id && self.connection(id.index).is_some_and(Connection::is_open)
     }
 }
 

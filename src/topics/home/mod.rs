@@ -12,6 +12,7 @@ mod presence;
 mod publishing;
 mod receipts;
 mod topic;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -19,7 +20,7 @@ mod tests;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::message::{Answer, Party, PresenceChange, Read, Refused, Ticket, ToCore, ToHome, Want};
+use super::message::{Answer, Party, PresenceChange, Read, Refused, Ticket, ToCore, ToHome, Want, Watched};
 use super::moment::Moment;
 use super::name::Topic;
 use super::namespace::Namespaces;
@@ -34,6 +35,7 @@ pub use options::HomeOptions;
 pub use presence::PRESENCE_LEASE;
 use receipts::Receipts;
 use topic::TopicState;
+use watch::Watchers;
 
 /// One core's home.
 #[derive(Debug)]
@@ -46,6 +48,7 @@ pub struct Home {
     patterns: PatternTree<PatternCores>,
     receipts: Receipts,
     idempotency: Idempotency,
+    watchers: Watchers,
     /// How many epochs have begun here.
     epoch_count: u64,
     publication_count: u64,
@@ -90,6 +93,7 @@ impl Home {
             patterns: PatternTree::default(),
             receipts: Receipts::new(options.receipts_max, options.receipt_wait),
             idempotency: Idempotency::new(options.idempotency_keys_max, options.idempotency_ttl),
+            watchers: Watchers::default(),
             epoch_count: 0,
             publication_count: 0,
             options,
@@ -101,6 +105,10 @@ impl Home {
         match (message, from) {
             (ToHome::Publish(publish), _) => self.publish(from, *publish, now, out),
             (ToHome::Read { topic, ticket, what }, _) => self.read(from, topic, ticket, what, now, out),
+            (ToHome::Watch { ticket, watch }, _) => {
+                let watched = Watched { topic_count: self.topics.len(), ..self.watchers.ask(watch, now) };
+                out.messages.push((from, ToCore::Answer { ticket, answer: Answer::Watched(Box::new(watched)) }));
+            }
             (message, Party::Core(core)) => self.handle_core(core, message, now, out),
             (_, Party::Outside) => debug_assert!(false, "only cores have subscribers"),
         }
@@ -134,7 +142,7 @@ impl Home {
             ToHome::Attendance { topic, members } => {
                 self.presence(topic, now, out, |topic| topic.presence.replace(core, members, now));
             }
-            ToHome::Publish(_) | ToHome::Read { .. } => unreachable!("handled for all parties"),
+            ToHome::Publish(_) | ToHome::Read { .. } | ToHome::Watch { .. } => unreachable!("handled for all parties"),
         }
     }
 
@@ -152,6 +160,7 @@ impl Home {
         while let Some(answered) = self.receipts.expire(now) {
             out.messages.push(to_asker(answered));
         }
+        self.watchers.expire(now);
         while self.agenda.first().is_some_and(|(at, _)| *at <= now) {
             let Some((_, topic)) = self.agenda.pop_first() else { break };
             self.look_at(topic, now, out);
@@ -161,7 +170,7 @@ impl Home {
     /// When [`Home::handle_timeout`] must next be called.
     pub fn deadline(&self) -> Option<Moment> {
         let agenda = self.agenda.first().map(|(at, _)| *at);
-        [agenda, self.receipts.deadline()].into_iter().flatten().min()
+        [agenda, self.receipts.deadline(), self.watchers.deadline()].into_iter().flatten().min()
     }
 
     /// The cores that would hear a publication of the topic: whoever carries can refuse it while one has no room.

@@ -46,6 +46,7 @@ impl Home {
         let publication = state.publish(draft, now);
         let position = state.position();
         self.publication_count += 1;
+        self.watchers.note(&topic, position.epoch, &publication);
         self.reschedule(&topic);
         if let Some(key) = &idempotency_key {
             self.idempotency.insert(&topic, key, position, now);

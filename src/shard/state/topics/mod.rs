@@ -176,6 +176,7 @@ impl CoreState {
 
     fn carry_all(&mut self, mut out: Outbound) {
         let now = self.moment();
+        self.metrics.topics.set(self.topics.home.topic_count() as u64);
         for (to, message) in out.messages.drain(..) {
             if is_refusal(&message) {
                 self.metrics.publications_refused.add(1);
