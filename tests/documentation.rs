@@ -10,6 +10,7 @@ const GUIDES: &[&str] = &[
     "docs/ARCHITECTURE.md",
     "docs/CONFIGURATION.md",
     "docs/OPERATIONS.md",
+    "docs/TUTORIAL.md",
     "docs/WIRE.md",
     "clients/js/README.md",
     "clients/python/README.md",

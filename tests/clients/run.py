@@ -164,10 +164,18 @@ def examples():
     return len(CHECKS), 0
 
 
+def tutorial():
+    from tutorial import follow_tutorial
+
+    follow_tutorial()
+    return 1, 0
+
+
 SUITES = {
     "js": (install_js, {"tests": js_tests, "types": js_types}),
     "python": (install_python, {"tests": python_tests, "types": python_types}),
     "examples": (install_browser, {"in Chromium and a terminal": examples}),
+    "tutorial": (install_browser, {"as it is written": tutorial}),
 }
 
 

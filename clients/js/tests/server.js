@@ -35,7 +35,8 @@ export class Server {
   }
 
   async run(address) {
-    const words = ["serve", "--demo", "--admin", "off", "--cores", "0", "--listen", address, ...this.given];
+    const admin = this.given.includes("--admin") ? [] : ["--admin", "off"];
+    const words = ["serve", "--demo", "--cores", "0", "--listen", address, ...admin, ...this.given];
     this.process = spawn(process.env.COREWIRE, words, { stdio: ["ignore", "pipe", "ignore"] });
     const over = once(this.process, "exit").then(([status]) => {
       throw new Error(`corewire ${words.join(" ")} ended with status ${status}`);
@@ -91,6 +92,15 @@ export async function until(what, isSo) {
     if (Date.now() > giveUpAt) throw new Error(`in vain: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
+}
+
+/** A port that was free a moment ago. */
+export async function freePort() {
+  const listener = net.createServer().listen(0, "127.0.0.1");
+  await once(listener, "listening");
+  const { port } = listener.address();
+  await new Promise((resolve) => listener.close(resolve));
+  return port;
 }
 
 /** The path of a file with this content, until the tests are over. */

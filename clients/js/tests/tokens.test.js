@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { listen } from "./fakes.js";
-import { connect, file, of, options, SECRET, Server, sign, until } from "./server.js";
+import { connect, file, freePort, of, options, SECRET, Server, sign, until } from "./server.js";
 
 const NAMESPACES = `
 [namespace.members]
@@ -110,4 +110,40 @@ test("who says too much is told when to go on", options, async () => {
   assert.ok(reason.retryMs > 0 && reason.retryMs <= 1000, `${reason.retryMs} ms`);
   await wait(reason.retryMs);
   await client.publish("a", 1);
+});
+
+test("what the back end does to a user", options, async () => {
+  const port = await freePort();
+  const server = await start("--admin", `127.0.0.1:${port}`);
+  const headers = { "Content-Type": "application/json" };
+  const ask = async (path, body) => {
+    const given = { method: "POST", headers, body: JSON.stringify(body) };
+    const response = await fetch(`http://127.0.0.1:${port}/api/v1/${path}`, given);
+    assert.equal(response.status, 200, await response.text());
+  };
+  let count = 0;
+  const client = connect(server.url, { token: () => (count++, sign(claims("ada"))) });
+  const subscription = client.subscribe("members:room");
+  const heard = listen(subscription);
+  await subscription.ready;
+
+  await ask("publish", { topic: "members:room", data: { from: "the back end" }, key: "k" });
+  await until("it is heard", () => of(heard, "message").length === 1);
+  assert.deepEqual(of(heard, "message")[0].data, { from: "the back end" });
+
+  const disconnected = client.next("disconnected");
+  await ask("refresh", { user: "ada", expires_in: 0 });
+  assert.equal((await disconnected).code, 4002);
+  await until("it is back, with another token", () => client.state === "connected" && count === 2);
+  await until("so is the subscription", () => subscription.state === "subscribed");
+  assert.deepEqual(of(heard, "gap"), []);
+
+  const over = subscription.next("unsubscribed");
+  await ask("unsubscribe", { user: "ada", topic: "members:room" });
+  assert.equal((await over).code, "forbidden");
+
+  const gone = client.next("disconnected");
+  await ask("disconnect", { user: "ada", reason: "enough" });
+  assert.deepEqual(await gone, { code: 4003, reason: "enough" });
+  assert.equal(client.state, "closed");
 });

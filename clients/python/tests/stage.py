@@ -7,9 +7,11 @@ import hashlib
 import hmac
 import json
 import os
+import socket
 import sys
 import time
 import unittest
+import urllib.request
 from pathlib import Path
 
 from corewire import Client
@@ -22,7 +24,24 @@ PATIENCE = 20
 def server(*options):
     from server import Server
 
-    return Server("serve", "--demo", "--admin", "off", "--cores", "0", "--drain-time", "100ms", *options)
+    admin = [] if "--admin" in options else ["--admin", "off"]
+    return Server("serve", "--demo", "--cores", "0", "--drain-time", "100ms", *admin, *options)
+
+
+def free_port():
+    """One that was free a moment ago."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def ask_api(port, path, body):
+    """What a back end does."""
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/api/v1/{path}", json.dumps(body).encode(), headers)
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with direct.open(request, timeout=PATIENCE) as response:
+        return json.load(response)
 
 
 def url_of(running):

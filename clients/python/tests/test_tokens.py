@@ -9,7 +9,7 @@ from pathlib import Path
 from corewire import Connected, CorewireError, Disconnected, Failed, Gap, Join, Leave, State, Subscribed
 
 from fakes import Ear
-from stage import SECRET, connect, needs_server, scenario, server, sign, until, url_of
+from stage import SECRET, ask_api, connect, free_port, needs_server, scenario, server, sign, until, url_of
 
 NAMESPACES = """
 [namespace.members]
@@ -134,3 +134,34 @@ class Tokens(unittest.TestCase):
                 self.assertTrue(0 < error.retry_after <= 1, error.retry_after)
                 await asyncio.sleep(error.retry_after)
                 await client.publish("a", 1)
+
+    @scenario
+    async def test_what_the_back_end_does_to_a_user(self):
+        port = free_port()
+        with start("--admin", f"127.0.0.1:{port}") as running:
+
+            async def ask(path, **body):
+                return await asyncio.to_thread(ask_api, port, path, body)
+
+            count = 0
+
+            def token():
+                nonlocal count
+                count += 1
+                return sign(claims("ada"))
+
+            async with connect(url_of(running), token=token) as client:
+                room = client.subscribe("members:room")
+                ear = Ear(room)
+                await room.ready()
+                await ask("publish", topic="members:room", data={"from": "the back end"}, key="k")
+                await until("it is heard", lambda: ear.datas == [{"from": "the back end"}])
+                await ask("refresh", user="ada", expires_in=0)
+                await until("it is back, with another token", lambda: len(ear.of(Subscribed)) == 2)
+                self.assertEqual((told(client, Disconnected)[0].code, count, ear.of(Gap)), (4002, 2, []))
+                await ask("unsubscribe", user="ada", topic="members:room")
+                await until("it is over", lambda: ear.error)
+                self.assertEqual(ear.error.code, "forbidden")
+                await ask("disconnect", user="ada", reason="enough")
+                await until("it is closed", lambda: client.state is State.CLOSED)
+                self.assertEqual(client.told[-1], Disconnected(4003, "enough", None))
