@@ -42,7 +42,7 @@ impl Handler for Rooms {
             "/history" => conn.read(room, Read::History { since: None, limit: 20 }).map(Some),
             text => {
                 let data = format!("{}: {text}", member.user).into();
-                conn.publish(room, Draft { kind: DataKind::Text, data, key: None }).map(|()| None)
+                conn.publish(room, Draft { kind: DataKind::Text, data, key: None, publisher: None }).map(|()| None)
             }
         };
         match asked {

@@ -79,7 +79,7 @@ impl Stage {
     }
 
     fn publish(&self, topic: &str, data: &'static str) {
-        let draft = Draft { kind: DataKind::Text, data: data.into(), key: None };
+        let draft = Draft { kind: DataKind::Text, data: data.into(), key: None, publisher: None };
         self.server.handle.publish(&Topic::parse(topic).expect("good"), draft).expect("room");
     }
 }

@@ -117,7 +117,7 @@ fn topic(name: &str) -> Topic {
 }
 
 fn draft(data: &str) -> Draft {
-    Draft { kind: DataKind::Text, data: data.to_owned().into(), key: None }
+    Draft { kind: DataKind::Text, data: data.to_owned().into(), key: None, publisher: None }
 }
 
 #[test]

@@ -36,7 +36,7 @@ fn several() -> Namespaces {
 }
 
 fn publish(server: &TestServer, topic: &str, kind: DataKind, data: &str) {
-    let draft = Draft { kind, data: Bytes::copy_from_slice(data.as_bytes()), key: None };
+    let draft = Draft { kind, data: Bytes::copy_from_slice(data.as_bytes()), key: None, publisher: None };
     server.handle.publish(&Topic::parse(topic).expect(topic), draft).expect("there is room");
 }
 

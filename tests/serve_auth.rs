@@ -464,6 +464,34 @@ fn messages_that_come_too_fast_are_refused_and_in_the_end_the_connection_is() {
 }
 
 #[test]
+fn subscribers_are_told_the_publisher_where_the_namespace_tells_it() {
+    for variant in VARIANTS {
+        let named = |name: &str, publisher| Namespace {
+            name: name.into(),
+            publish: Access::Public,
+            publisher,
+            ..Namespace::default()
+        };
+        let namespaces = Namespaces::new(named("", false), [named("chat", true), named("blind", false)]).expect("good");
+        let server = serve(variant, |builder| builder.namespaces(namespaces), {
+            let admission = Arc::new(with_keys());
+            move |_| Serve::new(false).admission(admission.clone())
+        });
+        let mut ada = connected(&server, "ada", json!({}));
+        let mut nobody = anonymous(&server);
+        for (topic, user) in [("chat:a", Some("ada")), ("blind:a", None)] {
+            let mut reader = anonymous(&server);
+            is_ack(&subscribe(&mut reader, topic));
+            is_ack(&publish(&mut ada, topic, json!("hello")));
+            let message = hear(&mut reader);
+            assert_eq!((message["data"].as_str(), message["user"].as_str()), (Some("hello"), user), "{message}");
+            is_ack(&publish(&mut nobody, topic, json!("hello")));
+            assert_eq!(hear(&mut reader).get("user"), None);
+        }
+    }
+}
+
+#[test]
 fn a_client_publishes_as_fast_as_its_namespace_lets_it() {
     for variant in VARIANTS {
         let slow = |name: &str| Namespace {

@@ -104,7 +104,7 @@ fn several() -> Namespaces {
 
 #[track_caller]
 fn publish(handle: &Handle, topic: &str, kind: DataKind, data: &str) {
-    let draft = Draft { kind, data: Bytes::copy_from_slice(data.as_bytes()), key: None };
+    let draft = Draft { kind, data: Bytes::copy_from_slice(data.as_bytes()), key: None, publisher: None };
     handle.publish(&Topic::parse(topic).expect(topic), draft).expect("there is room");
 }
 

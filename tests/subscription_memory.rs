@@ -124,7 +124,7 @@ fn measure(count: u32, topic_count: u32, connection_count: u32, of: Choice) -> f
 /// Everybody gets one publication of each topic, and nothing is allocated for that.
 fn check_delivery(local: &mut Local, topics: &[Topic], homes: &mut Homes, count: u32) {
     use corewire::topics::{DataKind, Deliver, Draft};
-    let draft = Draft { kind: DataKind::Text, data: bytes::Bytes::from_static(b"1.0842"), key: None };
+    let draft = Draft { kind: DataKind::Text, data: bytes::Bytes::from_static(b"1.0842"), key: None, publisher: None };
     let publication = Publication { offset: 1, draft };
     let before = ALLOCATIONS.get();
     for topic in topics {

@@ -38,7 +38,10 @@ impl Desk {
     fn draft(rest: &str) -> (Topic, Draft) {
         let (topic, data) = rest.split_once(' ').unwrap_or((rest, ""));
         let key = data.split_once('=').map(|(key, _)| key.into());
-        (Topic::parse(topic).expect(topic), Draft { kind: DataKind::Text, data: data.to_owned().into(), key })
+        (
+            Topic::parse(topic).expect(topic),
+            Draft { kind: DataKind::Text, data: data.to_owned().into(), key, publisher: None },
+        )
     }
 
     fn ask(&mut self, conn: &Conn<'_>, ticket: Result<Ticket, Refused>) -> Option<String> {
@@ -356,7 +359,7 @@ fn a_publication_is_counted_bounded_and_comes_from_any_thread() {
         let counted = format!("+Tally {{ subscribers: {len}, delivered: {len}, conflated: 0, dropped: 0 }} []");
         assert_eq!(ask(&mut publisher, "count a:b one"), counted);
         let topic = Topic::parse("a:b").expect("good");
-        let draft = Draft { kind: DataKind::Json, data: "{\"two\":2}".into(), key: None };
+        let draft = Draft { kind: DataKind::Json, data: "{\"two\":2}".into(), key: None, publisher: None };
         stage.server.handle.publish(&topic, draft).expect("there is room");
         let large = format!("publish a:b {}", "x".repeat(101));
         assert_eq!(ask(&mut publisher, &large), "+the publication has 101 bytes, and its namespace admits 100");
@@ -441,7 +444,7 @@ fn a_publication_that_nobody_hears_wakes_its_home_and_no_other_core() {
         let before = all(|metrics| &metrics.turns);
         // One at a time, so that none shares a turn with another.
         for published in 1..=COUNT {
-            let draft = Draft { kind: DataKind::Text, data: Bytes::from_static(b"?"), key: None };
+            let draft = Draft { kind: DataKind::Text, data: Bytes::from_static(b"?"), key: None, publisher: None };
             stage.server.handle.publish(&topic, draft).expect("there is room");
             until("it is published", || stage.server.sum(|metrics| &metrics.publications) == published);
         }

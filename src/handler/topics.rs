@@ -11,7 +11,7 @@
 //! # fn example(conn: &mut Conn<'_>) -> Result<(), Box<dyn std::error::Error>> {
 //! let topic = Topic::parse("chat:lobby")?;
 //! conn.subscribe(&topic, Want::Last, None)?;
-//! conn.publish(&topic, Draft { kind: DataKind::Text, data: "hello".into(), key: None })?;
+//! conn.publish(&topic, Draft { kind: DataKind::Text, data: "hello".into(), key: None, publisher: None })?;
 //! # Ok(())
 //! # }
 //! ```

@@ -34,6 +34,8 @@ pub struct Namespace {
     pub history_bytes: usize,
     /// Whether topics know their members.
     pub presence: bool,
+    /// Whether subscribers are told which user has published something.
+    pub publisher: bool,
     /// What becomes of subscribers that read too slowly.
     pub slow_consumer: SlowConsumer,
     /// Most bytes of content and key in one publication.
@@ -116,6 +118,7 @@ impl Default for Namespace {
             history_ttl: Duration::from_secs(60),
             history_bytes: 1 << 20,
             presence: false,
+            publisher: false,
             slow_consumer: SlowConsumer::Disconnect,
             message_bytes_max: 64 << 10,
             publish_rate: None,

@@ -24,6 +24,8 @@ pub struct Draft {
     pub data: Bytes,
     /// What it is the newest value of, for subscribers that want only the newest of each; the topic itself if `None`.
     pub key: Option<Arc<str>>,
+    /// Who has published it, where subscribers are to know.
+    pub publisher: Option<Arc<str>>,
 }
 
 /// A draft that its topic's home has given a place.
@@ -44,7 +46,12 @@ impl Draft {
     /// A copy that shares no memory: a reference count that two cores touch would cost both at every subscriber.
     #[must_use]
     pub fn detached(&self) -> Self {
-        Self { kind: self.kind, data: Bytes::copy_from_slice(&self.data), key: self.key.as_deref().map(Arc::from) }
+        Self {
+            kind: self.kind,
+            data: Bytes::copy_from_slice(&self.data),
+            key: copied(&self.key),
+            publisher: copied(&self.publisher),
+        }
     }
 }
 
@@ -54,4 +61,8 @@ impl Publication {
     pub fn detached(&self) -> Self {
         Self { offset: self.offset, draft: self.draft.detached() }
     }
+}
+
+fn copied(text: &Option<Arc<str>>) -> Option<Arc<str>> {
+    text.as_deref().map(Arc::from)
 }

@@ -161,7 +161,7 @@ mod tests {
             client: client(None),
             topic: Topic::parse("a").unwrap(),
             position: Position { epoch: Epoch::new(0xf1e2), offset: 42 },
-            draft: Draft { kind, data: data.into(), key: None },
+            draft: Draft { kind, data: data.into(), key: None, publisher: None },
         }
     }
 

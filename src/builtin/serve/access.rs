@@ -93,6 +93,11 @@ pub(super) fn may_publish(namespace: &Namespace, topic: &Topic, user: Option<&Us
     }
 }
 
+/// Whom subscribers are told as the publisher, if they are told.
+pub(super) fn publisher(namespace: &Namespace, user: Option<&User>) -> Option<Arc<str>> {
+    user.filter(|_| namespace.publisher).map(|user| user.member.user.clone())
+}
+
 /// What somebody new is told of the past: the last value, where that is what the namespace keeps.
 pub(super) fn newcomers(namespace: &Namespace) -> Want {
     if namespace.history_messages == 1 { Want::Last } else { Want::Nothing }

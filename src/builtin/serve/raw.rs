@@ -114,7 +114,8 @@ fn try_publish(
             return Err((close::ABUSE, close::reason(close::ABUSE).into()));
         }
     }
-    let draft = Draft { kind: DataKind::Text, data: Bytes::copy_from_slice(text.as_bytes()), key: None };
+    let publisher = access::publisher(namespace, client.as_deref().and_then(Client::user));
+    let draft = Draft { kind: DataKind::Text, data: Bytes::copy_from_slice(text.as_bytes()), key: None, publisher };
     if !watch.wants_publications() {
         return conn.publish_asking(topic, draft, None, Reply::Accepted).map_err(refusal_of);
     }

@@ -113,7 +113,7 @@ impl Serve {
             ClientMessage::Publish { id, topic, data, key } => {
                 let data = Bytes::copy_from_slice(data.get().as_bytes());
                 let key = key.map(|key| key.as_ref().into());
-                self.publish(conn, client, id, &topic, Draft { kind: DataKind::Json, data, key })
+                self.publish(conn, client, id, &topic, Draft { kind: DataKind::Json, data, key, publisher: None })
             }
             ClientMessage::Presence { id, topic } => self.ask_presence(conn, client, id, &topic),
             ClientMessage::Ping { id } => Ok(Some(ServerMessage::Ack(Ack::done(id)))),
@@ -300,12 +300,13 @@ impl Serve {
         client: &mut Client,
         id: Option<u32>,
         name: &str,
-        draft: Draft,
+        mut draft: Draft,
     ) -> Outcome<'a> {
         let topic = Topic::parse(name)?;
         let namespace = conn.namespaces().of(&topic);
         access::may_publish(namespace, &topic, client.user())?;
         client.budget.publication(namespace, conn.now())?;
+        draft.publisher = access::publisher(namespace, client.user());
         let watched = self.watch.wants_publications().then(|| draft.clone());
         // Also without an id, so that a refusal can be told.
         let ticket = conn.publish_asking(&topic, draft, None, Reply::Accepted).map_err(refusal)?;

@@ -50,7 +50,7 @@ impl Asked {
 
 /// A publication as all its subscribers get it. Bytes have no form in JSON.
 pub(super) fn encode(delivery: &Delivery<'_>) -> Option<(MessageKind, Bytes)> {
-    let Draft { kind, data, key } = &delivery.publication.draft;
+    let Draft { kind, data, key, publisher } = &delivery.publication.draft;
     let text = std::str::from_utf8(data).ok()?;
     let data = match kind {
         DataKind::Json => Data::Json(text),
@@ -58,7 +58,8 @@ pub(super) fn encode(delivery: &Delivery<'_>) -> Option<(MessageKind, Bytes)> {
         DataKind::Binary => return None,
     };
     let (topic, key) = (delivery.topic.as_str().into(), key.as_deref().map(Cow::from));
-    let message = wire::Message { topic, offset: delivery.publication.offset, key, user: None, data };
+    let user = publisher.as_deref().map(Cow::from);
+    let message = wire::Message { topic, offset: delivery.publication.offset, key, user, data };
     Some((MessageKind::Text, message.encode().into()))
 }
 

@@ -84,6 +84,14 @@ pub static NAMESPACE_KEYS: &[NamespaceKey] = &[
         get: |namespace| word(usize::from(namespace.presence), SWITCH),
     },
     NamespaceKey {
+        name: "publisher",
+        accepts: Accepts::Word(SWITCH),
+        default: "off",
+        help: "Whether subscribers are told which user has published something, by the token of the client that did.",
+        set: |namespace, input| input.word(&[false, true]).map(|publisher| namespace.publisher = publisher),
+        get: |namespace| word(usize::from(namespace.publisher), SWITCH),
+    },
+    NamespaceKey {
         name: "slow-consumer",
         accepts: Accepts::Word(SLOW_WORDS),
         default: "disconnect",

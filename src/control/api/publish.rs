@@ -190,6 +190,7 @@ fn ready(
             kind: DataKind::Json,
             data: Bytes::copy_from_slice(data.get().as_bytes()),
             key: key.map(Arc::from),
+            publisher: None,
         },
         idempotency_key: idempotency_key.map(Arc::from),
         reply: if wait == Some(true) { Reply::Counted } else { Reply::Accepted },

@@ -320,7 +320,7 @@ fn every_documented_answer_is_given_and_none_else() {
     assert_eq!(told["silent_cores"], json!([1]));
     let (_, told) = desk.post("/disconnect", &json!({ "user": "ada" }));
     assert_eq!(told, json!({ "connections": 0, "silent_cores": [1] }));
-    let draft = Draft { kind: DataKind::Text, data: Bytes::new(), key: None };
+    let draft = Draft { kind: DataKind::Text, data: Bytes::new(), key: None, publisher: None };
     while desk.running.handle().publish(&topic, draft.clone()).is_ok() {}
     expect(&mut desk, (503, "unavailable"));
     drop(busy);
@@ -430,7 +430,7 @@ fn publications_of_any_kind_can_be_read_and_positions_go_on() {
     ];
     let topic = topic_at(0);
     for (kind, data) in kinds {
-        let draft = Draft { kind, data: Bytes::from_static(data.as_bytes()), key: Some("k".into()) };
+        let draft = Draft { kind, data: Bytes::from_static(data.as_bytes()), key: Some("k".into()), publisher: None };
         desk.running.handle().publish(&topic, draft).expect("there is room");
     }
     let (_, told) = desk.get(&format!("/topics/{topic}/history"));

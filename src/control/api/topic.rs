@@ -68,6 +68,8 @@ struct Publication {
     offset: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
     #[serde(flatten)]
     content: Content,
 }
@@ -177,7 +179,7 @@ impl From<topics::Member> for Member {
 
 impl From<topics::Publication> for Publication {
     fn from(publication: topics::Publication) -> Self {
-        let topics::Draft { kind, data, key } = publication.draft;
+        let topics::Draft { kind, data, key, publisher } = publication.draft;
         let text = match kind {
             DataKind::Json | DataKind::Text => Some(String::from_utf8_lossy(&data)),
             DataKind::Binary => None,
@@ -188,7 +190,8 @@ impl From<topics::Publication> for Publication {
             (None, Some(text)) => Content::Data(Data::Text(Cow::into_owned(text))),
             (None, None) => Content::Base64(BASE64_STANDARD.encode(&data)),
         };
-        Self { offset: publication.offset, key: key.as_deref().map(str::to_owned), content }
+        let (key, user) = (key.as_deref().map(str::to_owned), publisher.as_deref().map(str::to_owned));
+        Self { offset: publication.offset, key, user, content }
     }
 }
 

@@ -110,7 +110,7 @@ mod tests {
     }
 
     fn heard(name: &str, offset: u64, kind: DataKind, data: &'static [u8]) -> Heard {
-        let draft = Draft { kind, data: Bytes::from_static(data), key: None };
+        let draft = Draft { kind, data: Bytes::from_static(data), key: None, publisher: None };
         Heard { topic: topic(name), epoch: Epoch::new(1), publication: Publication { offset, draft } }
     }
 

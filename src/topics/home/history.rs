@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     fn publication(offset: u64, len: usize) -> Publication {
-        let draft = Draft { kind: DataKind::Binary, data: Bytes::from(vec![0; len]), key: None };
+        let draft = Draft { kind: DataKind::Binary, data: Bytes::from(vec![0; len]), key: None, publisher: None };
         Publication { offset, draft }
     }
 

@@ -20,7 +20,7 @@ fn topic(name: &str) -> Topic {
 }
 
 fn draft(text: &str) -> Draft {
-    Draft { kind: DataKind::Text, data: Bytes::copy_from_slice(text.as_bytes()), key: None }
+    Draft { kind: DataKind::Text, data: Bytes::copy_from_slice(text.as_bytes()), key: None, publisher: None }
 }
 
 fn publish(name: &str, text: &str) -> Publish {

@@ -168,7 +168,7 @@ mod tests {
     }
 
     fn publish(watchers: &mut Watchers, name: &str, offset: u64, bytes: usize) {
-        let draft = Draft { kind: DataKind::Text, data: Bytes::from(vec![b'x'; bytes]), key: None };
+        let draft = Draft { kind: DataKind::Text, data: Bytes::from(vec![b'x'; bytes]), key: None, publisher: None };
         watchers.note(&topic(name), Epoch::new(5), &Publication { offset, draft });
     }
 

@@ -154,7 +154,7 @@ mod tests {
     fn an_answer_serves_whom_it_can() {
         let publications: Vec<_> = (6..=9)
             .map(|offset| {
-                let draft = Draft { kind: DataKind::Text, data: Bytes::new(), key: None };
+                let draft = Draft { kind: DataKind::Text, data: Bytes::new(), key: None, publisher: None };
                 Publication { offset, draft }
             })
             .collect();

@@ -76,7 +76,7 @@ fn at(offset: u64) -> Position {
 }
 
 fn publication(offset: u64) -> Publication {
-    Publication { offset, draft: Draft { kind: DataKind::Text, data: Bytes::new(), key: None } }
+    Publication { offset, draft: Draft { kind: DataKind::Text, data: Bytes::new(), key: None, publisher: None } }
 }
 
 fn deliver(offset: u64) -> ToCore {

@@ -103,6 +103,7 @@ impl Simulation {
                 kind: DataKind::Text,
                 data: Bytes::from(format!("{} {}", ticket.0, "x".repeat(random.below(60) as usize))),
                 key: (!random.one_in(4)).then(|| Arc::from(key)),
+                publisher: None,
             };
             // Now and then something is said twice.
             let idempotency_key = random.one_in(5).then(|| Arc::from(format!("{}", ticket.0)));

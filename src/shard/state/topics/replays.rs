@@ -60,7 +60,7 @@ mod tests {
     use crate::topics::{DataKind, Draft, Publication};
 
     fn publication(offset: u64) -> Publication {
-        Publication { offset, draft: Draft { kind: DataKind::Text, data: Bytes::new(), key: None } }
+        Publication { offset, draft: Draft { kind: DataKind::Text, data: Bytes::new(), key: None, publisher: None } }
     }
 
     /// Tells one more who has come back everything from the first to the third publication of a topic.

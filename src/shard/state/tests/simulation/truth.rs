@@ -62,7 +62,7 @@ impl Truth {
 
     pub(super) fn draft(&self, number: usize) -> Draft {
         let said = &self.said[number];
-        Draft { kind: said.kind, data: said.text.clone().into(), key: said.key.map(Into::into) }
+        Draft { kind: said.kind, data: said.text.clone().into(), key: said.key.map(Into::into), publisher: None }
     }
 
     /// Which one has this content. What was never said is nobody's to hear.
