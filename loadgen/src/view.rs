@@ -99,17 +99,19 @@ fn width() -> usize {
     }
 }
 
-/// Draws `lines` over the `drawn` lines above the cursor. A line that wrapped would be counted wrong, so it is cut.
+/// Draws `lines` over the `drawn` lines above the cursor, in one write, so that no terminal shows half of them. A line that
+/// wrapped would be counted wrong, so it is cut.
 fn draw(out: &mut impl Write, drawn: usize, lines: &[String], width: usize) -> io::Result<()> {
-    if drawn > 0 {
-        write!(out, "\x1b[{drawn}A")?;
-    }
-    write!(out, "\r\x1b[J")?;
+    let mut text = match drawn {
+        0 => String::new(),
+        _ => format!("\x1b[{drawn}A"),
+    };
+    text.push_str("\r\x1b[J");
     for line in lines {
-        let cut: String = line.chars().take(width.saturating_sub(1)).collect();
-        writeln!(out, "{cut}")?;
+        text.extend(line.chars().take(width.saturating_sub(1)));
+        text.push('\n');
     }
-    out.flush()
+    out.write_all(text.as_bytes())
 }
 
 fn line(progress: &Progress<'_>) -> String {
