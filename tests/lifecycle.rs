@@ -262,36 +262,45 @@ impl Handler for Hesitant {
     fn message(&mut self, _: &mut Conn<'_>, _: &mut (), _: Message<'_>) {}
 }
 
-/// Whoever is half inside when a drain begins must not keep the server alive for ever.
+/// Whoever is half inside when a drain begins must not keep the server alive for ever: it is given up with the others, or
+/// refused when it comes to an end before.
 #[test]
 fn a_drain_ends_although_handshakes_are_under_way() {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
     for variant in VARIANTS {
-        let (sender, deferred) = std::sync::mpsc::channel();
-        let sender = std::sync::Mutex::new(sender);
-        let limits = Limits { handshake_timeout: Duration::from_secs(3), ..Limits::default() };
-        let mut server = serve(
-            variant,
-            |builder| builder.drain_time(Duration::ZERO).limits(limits),
-            move |_| Hesitant(sender.lock().expect("no panic while it was held").clone()),
-        );
-        let mut asked = Client::tcp(server.addr);
-        asked.send_raw(common::request("/", "").as_bytes());
-        let deferred = deferred.recv_timeout(PATIENCE).expect("it is deferred");
-        let mut slow = Client::tcp(server.addr);
-        let request = common::request("/", "");
-        slow.send_raw(&request.as_bytes()[..30]);
-        until("both are there", || server.handle.connection_count() == 2);
-        let running = server.running.take().expect("it runs");
-        let draining = thread::spawn(move || running.drain());
-        until("the listener is gone", || TcpStream::connect(server.addr).is_err());
-        deferred.answer(()).expect("there is room");
-        assert_eq!(asked.reply().status, 503);
-        asked.end();
-        slow.send_raw(&request.as_bytes()[30..]);
-        assert_eq!(slow.reply().status, 503);
-        slow.end();
-        drop((asked, slow));
-        bounded("the drain ends", || draining.join()).expect("no panic").expect("no core broke");
+        for (drain_time, is_given_up) in [(Duration::ZERO, true), (YEAR, false)] {
+            let (sender, deferred) = std::sync::mpsc::channel();
+            let sender = std::sync::Mutex::new(sender);
+            let limits = Limits { handshake_timeout: YEAR, ..Limits::default() };
+            let mut server = serve(
+                variant,
+                |builder| builder.drain_delay(Duration::ZERO).drain_time(drain_time).limits(limits),
+                move |_| Hesitant(sender.lock().expect("no panic while it was held").clone()),
+            );
+            let mut asked = Client::tcp(server.addr);
+            asked.send_raw(common::request("/", "").as_bytes());
+            let deferred = deferred.recv_timeout(PATIENCE).expect("it is deferred");
+            let mut slow = Client::tcp(server.addr);
+            let request = common::request("/", "");
+            slow.send_raw(&request.as_bytes()[..30]);
+            until("both are there", || server.handle.connection_count() == 2);
+            let running = server.running.take().expect("it runs");
+            let draining = thread::spawn(move || running.drain());
+            until("the listener is gone", || TcpStream::connect(server.addr).is_err());
+            if is_given_up {
+                assert_eq!(asked.reply().status, 503);
+                assert_eq!(slow.reply().status, 408);
+            } else {
+                deferred.answer(()).expect("there is room");
+                assert_eq!(asked.reply().status, 503);
+                slow.send_raw(&request.as_bytes()[30..]);
+                assert_eq!(slow.reply().status, 503);
+            }
+            asked.end();
+            slow.end();
+            drop((asked, slow));
+            bounded("the drain ends", || draining.join()).expect("no panic").expect("no core broke");
+        }
     }
 }
 
