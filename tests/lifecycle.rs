@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 
 use common::binary::Binary;
 use common::{
-    BINARY, CLOSE, Client, Folder, PATIENCE, TEXT, TestServer, VARIANTS, bounded, builder, frame, random, serve, until,
+    BINARY, CLOSE, Client, Folder, PATIENCE, TEXT, TestServer, VARIANTS, at_once, bounded, builder, frame, random,
+    serve, until,
 };
 use corewire::builtin::Echo;
 use corewire::connection::Limits;
@@ -204,9 +205,10 @@ fn status(addr: SocketAddr, path: &str) -> io::Result<u16> {
 
 #[test]
 fn a_drain_says_not_ready_then_closes_the_listeners_then_spreads_its_closes() {
-    const DELAY: Duration = Duration::from_millis(500);
-    const TIME: Duration = Duration::from_millis(1000);
-    for variant in VARIANTS {
+    // Enough of both for a machine that stands still for two seconds meanwhile.
+    const DELAY: Duration = Duration::from_millis(3000);
+    const TIME: Duration = Duration::from_millis(3500);
+    at_once(|variant| {
         let mut server = serve(variant, |builder| builder.drain_delay(DELAY).drain_time(TIME), |_| Echo);
         let mut clients: Vec<_> = (0..60).map(|_| Client::open(server.addr)).collect();
         assert_eq!(status(server.addr, "/readyz").expect("an answer"), 200);
@@ -241,7 +243,7 @@ fn a_drain_says_not_ready_then_closes_the_listeners_then_spreads_its_closes() {
         assert!(spread > TIME / 3 && spread < 3 * TIME, "{spread:?}");
         bounded("the drain ends", || draining.join()).expect("no panic").expect("no core broke");
         assert!(TcpStream::connect(server.addr).is_err(), "nobody listens any more");
-    }
+    });
 }
 
 /// Echoes, and defers what asks for it.
@@ -366,7 +368,8 @@ fn talk_until_closed(addr: SocketAddr, seed: u8, talking: &AtomicUsize) {
 #[test]
 fn what_is_queued_when_the_signal_comes_is_written_first() {
     for variant in VARIANTS {
-        let mut binary = Binary::on_any_port(variant, &["echo", "--drain-time", "0"]);
+        // Three megabytes through so narrow a way may take a busy machine longer than the usual five seconds.
+        let mut binary = Binary::on_any_port(variant, &["echo", "--drain-time", "0", "--close-timeout", "1m"]);
         let mut client = Client::tcp_narrow(binary.addr()).upgraded("");
         let payload = common::noise(3 << 20, &mut random());
         client.send(BINARY, &payload);
@@ -407,10 +410,10 @@ fn both_signals_drain_and_a_second_one_ends_at_once() {
 
 #[test]
 fn the_binary_says_it_is_not_ready_while_the_balancer_learns_of_it() {
-    for variant in VARIANTS {
+    at_once(|variant| {
         let mut binary = Binary::on_any_port(
             variant,
-            &["serve", "--drain-delay", "1s", "--drain-time", "100ms", "--admin", "127.0.0.1:0"],
+            &["serve", "--drain-delay", "3s", "--drain-time", "100ms", "--admin", "127.0.0.1:0"],
         );
         binary.wait_for_log("admin on http://");
         let log = binary.log();
@@ -433,7 +436,7 @@ fn the_binary_says_it_is_not_ready_while_the_balancer_learns_of_it() {
         }
         drop((client, late));
         assert_eq!(binary.wait().code(), Some(0));
-    }
+    });
 }
 
 #[test]

@@ -5,10 +5,14 @@
 mod common;
 
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{BINARY, CONTINUATION, Client, PING, PONG, TEXT, VARIANTS, frame, raw_frame, request, serve, until};
+use common::{
+    BINARY, CONTINUATION, Client, PING, PONG, TEXT, VARIANTS, at_once, frame, raw_frame, request, serve, until,
+};
 use corewire::builtin::{Broadcast, Echo};
 use corewire::connection::Limits;
 use corewire::handler::{Accept, Conn, Handler, Request, Upgrade};
@@ -124,56 +128,52 @@ fn a_head_without_end_gets_431() {
 
 #[test]
 fn a_silent_peer_is_asked_and_then_given_up() {
+    // Far enough from each other that a machine which stands still for two seconds does not miss the first.
     let limits = Limits {
         ping_interval: Duration::from_millis(150),
-        idle_timeout: Duration::from_millis(600),
+        idle_timeout: Duration::from_millis(3000),
         ..Limits::default()
     };
-    for variant in VARIANTS {
+    at_once(|variant| {
         let server = serve(variant, |builder| builder.limits(limits.clone()), |_| Echo);
-        let mut client = Client::open(server.addr);
         let start = Instant::now();
+        let mut client = Client::open(server.addr);
         let ping = client.frame();
         assert_eq!(ping.opcode, PING);
         assert!(start.elapsed() >= Duration::from_millis(140), "asked after {:?}", start.elapsed());
         assert_eq!(client.close_frame(), (1001, "idle".to_owned()), "one ping is enough");
-        assert!(start.elapsed() >= Duration::from_millis(590), "given up after {:?}", start.elapsed());
+        assert!(start.elapsed() >= Duration::from_millis(2990), "given up after {:?}", start.elapsed());
         client.end();
-    }
+    });
 }
 
 #[test]
 fn a_peer_that_answers_pings_or_sends_anything_else_is_kept() {
-    let limits = Limits {
-        ping_interval: Duration::from_millis(100),
-        idle_timeout: Duration::from_millis(400),
-        ..Limits::default()
-    };
-    for variant in VARIANTS {
+    // Longer than a machine stands still that is stopped for a moment: a peer on it would be silent, too.
+    const IDLE: Duration = Duration::from_millis(2500);
+    const TALK: Duration = Duration::from_millis(3500);
+    let limits = Limits { ping_interval: Duration::from_millis(100), idle_timeout: IDLE, ..Limits::default() };
+    at_once(|variant| {
         let server = serve(variant, |builder| builder.limits(limits.clone()), |_| Echo);
-        let mut polite = Client::open(server.addr);
-        let start = Instant::now();
-        while start.elapsed() < Duration::from_millis(1500) {
-            let ping = polite.frame();
-            assert_eq!(ping.opcode, PING, "{ping:?}");
-            polite.send(PONG, &ping.payload);
-        }
-        polite.close();
-        // Single bytes of one long frame are signs of life too.
-        let mut slow = Client::open(server.addr);
-        let wire = frame(BINARY, &[6; 40]);
-        for byte in wire {
-            slow.send_raw(&[byte]);
-            thread::sleep(Duration::from_millis(40));
-        }
-        let echo = loop {
-            let frame = slow.frame();
-            if frame.opcode != PING {
-                break frame;
+        let (mut polite, mut slow) = (Client::open(server.addr), Client::open(server.addr));
+        let talking = thread::spawn(move || {
+            let start = Instant::now();
+            while start.elapsed() < TALK {
+                let ping = polite.frame();
+                assert_eq!(ping.opcode, PING, "{ping:?}");
+                polite.send(PONG, &ping.payload);
             }
-        };
-        assert_eq!(echo.payload, [6; 40]);
-    }
+            polite.close();
+        });
+        // Single bytes of one long frame are signs of life too.
+        let wire = frame(BINARY, &[6; 40]);
+        for byte in &wire {
+            slow.send_raw(&[*byte]);
+            thread::sleep(TALK / wire.len() as u32);
+        }
+        assert_eq!(slow.message(), (BINARY, vec![6; 40]));
+        talking.join().expect("it is kept");
+    });
 }
 
 #[test]
@@ -218,24 +218,26 @@ fn nobody_lives_longer_than_the_longest_life() {
 
 #[test]
 fn a_handshake_that_does_not_end_is_cut_at_its_deadline() {
-    let limits = Limits { handshake_timeout: Duration::from_millis(300), ..Limits::default() };
-    for variant in VARIANTS {
+    // Longer than a client is held up that asks at once.
+    const HANDSHAKE: Duration = Duration::from_millis(2500);
+    let limits = Limits { handshake_timeout: HANDSHAKE, ..Limits::default() };
+    at_once(|variant| {
         let server = serve(variant, |builder| builder.limits(limits.clone()), |_| Echo);
-        let start = Instant::now();
-        let mut mute = Client::tcp(server.addr);
-        mute.end();
-        let mut slow = Client::tcp(server.addr);
-        slow.send_raw(&request("/", "").as_bytes()[..50]);
-        assert_eq!(slow.reply().status, 408);
-        slow.end();
-        assert!(start.elapsed() >= Duration::from_millis(590), "{:?}", start.elapsed());
-        assert_eq!(server.sum(|metrics| &metrics.refused_timeout), 2);
         // The deadline of the handshake is none of the WebSocket's.
         let mut client = Client::open(server.addr);
-        thread::sleep(Duration::from_millis(500));
+        let start = Instant::now();
+        let mut mute = Client::tcp(server.addr);
+        let mut slow = Client::tcp(server.addr);
+        slow.send_raw(&request("/", "").as_bytes()[..50]);
+        mute.end();
+        assert!(start.elapsed() >= HANDSHAKE - Duration::from_millis(10), "{:?}", start.elapsed());
+        assert_eq!(slow.reply().status, 408);
+        slow.end();
+        assert!(start.elapsed() >= HANDSHAKE - Duration::from_millis(10), "{:?}", start.elapsed());
+        assert_eq!(server.sum(|metrics| &metrics.refused_timeout), 2);
         client.send_text("still here");
         assert_eq!(client.text(), "still here");
-    }
+    });
 }
 
 /// The queue of who never reads is bounded, its end is 1008, and nobody else suffers.
@@ -253,20 +255,29 @@ fn who_never_reads_a_broadcast_is_closed_and_the_others_get_all_of_it() {
         let listeners: Vec<_> = (0..5).map(|_| Client::open(server.addr)).collect();
         let mut speaker = Client::open(server.addr);
         const COUNT: usize = 1500;
+        // How many each of them has heard: whoever reads must not be taken for slow because it gets no time to run.
+        let heard: Arc<[AtomicUsize]> = listeners.iter().map(|_| AtomicUsize::new(0)).collect();
         let reading: Vec<_> = listeners
             .into_iter()
-            .map(|mut client| {
+            .enumerate()
+            .map(|(listener, mut client)| {
+                let heard = heard.clone();
                 thread::spawn(move || {
                     for n in 0..COUNT {
                         let (_, payload) = client.message();
                         assert_eq!(payload.len(), 10_000);
                         assert_eq!(payload[..8], n.to_be_bytes(), "message {n}");
+                        heard[listener].store(n + 1, Ordering::Relaxed);
                     }
                     client.close();
                 })
             })
             .collect();
         for n in 0..COUNT {
+            while heard.iter().any(|heard| heard.load(Ordering::Relaxed) + 30 < n) {
+                assert!(reading.iter().all(|reader| !reader.is_finished()), "somebody heard no more");
+                thread::sleep(Duration::from_millis(1));
+            }
             let mut payload = n.to_be_bytes().to_vec();
             payload.resize(10_000, 1);
             speaker.send(BINARY, &payload);

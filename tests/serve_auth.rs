@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::tokens::{OTHER_SECRET, SECRET, now, signed_with, token, verifier, verifier_with};
 use common::v1::{self, ask, connect, hear, is_ack, is_error, ping, publish, subscribe};
-use common::{Client, TestServer, VARIANTS, Variant, serve, until};
+use common::{Client, TEXT, TestServer, VARIANTS, Variant, at_once, serve, until};
 use corewire::auth::Policy;
 use corewire::builtin::{Admission, Serve};
 use corewire::rate::Rate;
@@ -149,7 +149,7 @@ fn what_a_token_permits_and_nothing_else() {
         let ack = connect(&mut client, &token(claims));
         assert_eq!((&ack["user"], ack["connection"].is_string()), (&json!("ada"), true), "{ack}");
         let expires_in = ack["expires_in"].as_u64().expect("a number");
-        assert!((620..=630).contains(&expires_in), "ten minutes and the leeway: {ack}");
+        assert!((601..=630).contains(&expires_in), "ten minutes and the leeway: {ack}");
 
         is_ack(&publish(&mut client, "members:own", json!(1)));
         is_error(&publish(&mut client, "members:a", json!(1)), "forbidden", "does not allow publishing");
@@ -226,19 +226,20 @@ fn where_nobody_may_be_anonymous_a_token_is_needed_for_everything() {
 
 // ---- time ----------------------------------------------------------------------------------------------------
 
-/// The leeway of 30 seconds counts, so this is good for so many seconds more.
-fn expiring_in(seconds: u64) -> u64 {
-    now() + seconds - 30
+/// The leeway of 30 seconds counts, so this is good for a few seconds more: enough for what is to be done before, on a
+/// busy machine as well.
+fn expiring_soon() -> u64 {
+    now() + 5 - 30
 }
 
 #[test]
 fn who_does_not_renew_is_closed_with_4002() {
-    for variant in VARIANTS {
+    at_once(|variant| {
         let server = stage(variant, with_keys());
-        let until_soon = || json!({"exp": expiring_in(2), "subscribe": ["members:a", "members:b"]});
+        let until_soon = || json!({"exp": expiring_soon(), "subscribe": ["members:a", "members:b"]});
         let mut ends = connected(&server, "ada", until_soon());
         let mut stays = connected(&server, "ada", until_soon());
-        let raw = token(json!({"sub": "ada", "exp": expiring_in(2)}));
+        let raw = token(json!({"sub": "ada", "exp": expiring_soon()}));
         let mut raw = Client::open_at(server.addr, &format!("/ws?topic=public&token={raw}"));
         is_ack(&subscribe(&mut stays, "members:a"));
         is_ack(&subscribe(&mut stays, "members:b"));
@@ -265,14 +266,14 @@ fn who_does_not_renew_is_closed_with_4002() {
         is_ack(&ping(&mut stays));
         let answer = subscribe(&mut stays, "members:b");
         is_error(&answer, "already_subscribed", "");
-    }
+    });
 }
 
 // ---- tokens for one topic ------------------------------------------------------------------------------------
 
 #[test]
 fn a_token_for_a_topic_is_for_this_topic_and_this_user() {
-    for variant in VARIANTS {
+    at_once(|variant| {
         let server = stage(variant, with_keys());
         let mut ada = connected(&server, "ada", json!({"subscribe": ["**"], "info": {"name": "Ada"}}));
         let subscribe_with = |client: &mut Client, topic: &str, claims: Value| {
@@ -292,7 +293,7 @@ fn a_token_for_a_topic_is_for_this_topic_and_this_user() {
         }
         let presence = || json!({"type": "presence", "id": 4, "topic": "vip:a"});
         is_error(&ask(&mut ada, presence()), "token_required", "a token of its own");
-        let claims = json!({"sub": "ada", "topic": "vip:a", "exp": expiring_in(2), "info": {"seat": 1}});
+        let claims = json!({"sub": "ada", "topic": "vip:a", "exp": expiring_soon(), "info": {"seat": 1}});
         is_ack(&subscribe_with(&mut ada, "vip:a", claims));
         assert_eq!(ask(&mut ada, presence())["members"], json!([{"user": "ada", "info": {"seat": 1}}]));
 
@@ -311,7 +312,7 @@ fn a_token_for_a_topic_is_for_this_topic_and_this_user() {
         is_ack(&subscribe_with(&mut ada, "vip:a", json!({"sub": "ada", "topic": "vip:a"})));
         is_ack(&ask(&mut ada, json!({"type": "unsubscribe", "id": 6, "topic": "vip:a"})));
         is_ack(&subscribe_with(&mut ada, "vip:a", json!({"sub": "ada", "topic": "vip:a"})));
-    }
+    });
 }
 
 // ---- presence ------------------------------------------------------------------------------------------------
@@ -392,8 +393,14 @@ fn the_connections_of_a_user_are_counted_over_all_cores() {
         let ada = token(json!({"sub": "ada"}));
         let mut enter = || {
             let mut client = open_v1(&server);
-            let ack = connect(&mut client, &ada);
-            (ack["type"] == "ack").then_some((client, ack))
+            client.send_text(&json!({"type": "connect", "id": 1, "token": ada}).to_string());
+            // Whoever is one too many is closed without an answer.
+            let frame = client.frame();
+            (frame.opcode == TEXT).then(|| {
+                let ack: Value = serde_json::from_slice(&frame.payload).expect("JSON");
+                is_ack(&ack);
+                (client, ack)
+            })
         };
         let mut kept = fill(6, &mut enter);
         for _ in 0..6 {

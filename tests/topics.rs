@@ -7,7 +7,7 @@ mod common;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use common::{Client, TEXT, TestServer, VARIANTS, Variant, serve, until};
@@ -441,7 +441,7 @@ fn a_publication_that_nobody_hears_wakes_its_home_and_no_other_core() {
             stage.server.handle.metrics().iter().map(|metrics| of(metrics).get()).collect()
         };
         let topic = Topic::parse("nobody").expect("a good name");
-        let before = all(|metrics| &metrics.turns);
+        let (before, start) = (all(|metrics| &metrics.turns), Instant::now());
         // One at a time, so that none shares a turn with another.
         for published in 1..=COUNT {
             let draft = Draft { kind: DataKind::Text, data: Bytes::from_static(b"?"), key: None, publisher: None };
@@ -451,8 +451,9 @@ fn a_publication_that_nobody_hears_wakes_its_home_and_no_other_core() {
         let turns: Vec<u64> = all(|metrics| &metrics.turns).iter().zip(before).map(|(now, then)| now - then).collect();
         let home = all(|metrics| &metrics.publications).iter().position(|&count| count == COUNT).expect("one has all");
         assert!(turns[home] >= COUNT, "{turns:?}");
-        // Timers may have had a turn or two.
-        assert!(turns[1 - home] < COUNT / 10, "{turns:?}");
+        // Timers may have had a turn or two, and more on a machine that takes long over this.
+        let timers = 5 * start.elapsed().as_secs();
+        assert!(turns[1 - home] < COUNT / 10 + timers, "{turns:?}");
         assert_eq!(stage.server.sum(|metrics| &metrics.mesh_sent), 0);
     }
 }
