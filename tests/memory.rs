@@ -8,7 +8,7 @@ mod common;
 use std::io::Write;
 use std::net::Shutdown;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::binary::Binary;
 use common::pki::{self, Pki};
@@ -51,8 +51,9 @@ fn memory_is_told_by_cause(variant: Variant) {
     for cause in ["queue", "deflate", "tls"] {
         assert_eq!(memory(cause), 0, "{cause}");
     }
+    // Those of connections that were hot are freed step by step.
+    until("there is a read buffer per core and little else", || memory("buffers") < cores * (100 << 10));
     let buffers_idle = memory("buffers");
-    assert!(buffers_idle < 200 << 10, "a read buffer per core and little else: {buffers_idle}");
 
     // Half a message, which waits for its other half.
     let mut halves: Vec<_> = (0..5).map(|_| Client::open(binary.addr())).collect();
@@ -73,13 +74,22 @@ fn memory_is_told_by_cause(variant: Variant) {
         // Those in the middle of a message wait in the ring, or did until they were silent for too long.
         assert!(at("hot") > 0 || binary.metric("demotions_total", "") > 0);
     }
-    assert_eq!(at("cold") + at("hot"), 600 + 5 + 1 + 1);
+    // Some may change sides between the two questions.
+    until("all are counted", || at("cold") + at("hot") == 600 + 5 + 1 + 1);
 
     deaf.writer().shutdown(Shutdown::Both).expect("it is connected");
     speaker.join().expect("it was told that nobody is there");
     drop((idle, halves, compressed, deaf));
     until("all are gone", || (at("cold"), at("hot")) == (0, 0));
-    until("nothing is left", || memory("queue") + memory("deflate") == 0 && memory("buffers") <= buffers_idle);
+    let mut told = [u64::MAX; 3];
+    until("nothing is left", || {
+        let left = ["queue", "deflate", "buffers"].map(memory);
+        if left != told {
+            eprintln!("{left:?} bytes are left, and there were {buffers_idle} in buffers");
+            told = left;
+        }
+        left[..2] == [0, 0] && left[2] <= buffers_idle
+    });
 }
 
 #[test]
@@ -221,12 +231,12 @@ fn raise_open_files() {
         .expect("up to the hard limit");
 }
 
-/// Once it has not changed for two looks of the core.
+/// Once it has not changed for two looks of the core. A machine that stood still meanwhile may have kept it from looking.
 fn settled_kib(binary: &Binary) -> u64 {
     loop {
-        let before = binary.anonymous_kib();
+        let (before, start) = (binary.anonymous_kib(), Instant::now());
         thread::sleep(Duration::from_millis(1200));
-        if binary.anonymous_kib() == before {
+        if binary.anonymous_kib() == before && start.elapsed() < Duration::from_millis(1800) {
             return before;
         }
     }

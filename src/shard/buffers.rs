@@ -23,9 +23,11 @@ impl BufferPool {
         self.free.push(buffer);
     }
 
-    /// Frees a part of what nobody uses, so that the pool follows the load down.
-    pub(super) fn shrink(&mut self) {
-        self.free.truncate(self.free.len() / 2);
+    /// Frees a part of what nobody uses, so that the pool follows the load down. Answers whether there was any.
+    pub(super) fn shrink(&mut self) -> bool {
+        let before = self.free.len();
+        self.free.truncate(before / 2);
+        before > 0
     }
 
     /// Frees all that nobody uses.
@@ -54,7 +56,8 @@ mod tests {
         let taken: Vec<_> = (0..100).map(|_| pool.take()).collect();
         taken.into_iter().for_each(|buffer| pool.give(buffer));
         assert_eq!(pool.heap_bytes(), 100 * HOT_BUFFER_BYTES);
-        (0..8).for_each(|_| pool.shrink());
+        let freed: Vec<_> = (0..8).map(|_| pool.shrink()).collect();
+        assert_eq!(freed, [true, true, true, true, true, true, true, false]);
         assert!(pool.is_empty());
         assert_eq!(pool.heap_bytes(), 0);
     }

@@ -142,9 +142,10 @@ impl HotTable {
     }
 
     /// Cancels what was silent since the last sweep, after one to two intervals of silence; if `all`, also what was not.
-    pub(super) fn sweep_if_due(&mut self, now: Tick, all: bool) {
+    /// Answers whether buffers were freed.
+    pub(super) fn sweep_if_due(&mut self, now: Tick, all: bool) -> bool {
         if now < self.next_sweep {
-            return;
+            return false;
         }
         let mut cancelled = 0;
         for place in 0..self.slots.len() {
@@ -156,9 +157,10 @@ impl HotTable {
             }
         }
         self.swept_at = now;
-        self.buffers.shrink();
+        let freed = self.buffers.shrink();
         let is_over = self.is_empty() && self.buffers.is_empty();
         self.next_sweep = if is_over { Tick::NEVER } else { now.after(SWEEP_INTERVAL) };
+        freed
     }
 
     /// Frees what nobody uses: all pooled buffers, and the places behind the last that is taken.

@@ -409,7 +409,9 @@ impl<H: Handler> Shard<H> {
         {
             self.resume_accepting();
         }
-        self.hot.sweep_if_due(now, self.load.favours_cold(&self.thermostat));
+        if self.hot.sweep_if_due(now, self.load.favours_cold(&self.thermostat)) {
+            self.state.core().note_buffers_freed();
+        }
     }
 
     fn close(&mut self, index: u32) {

@@ -18,6 +18,11 @@ impl CoreState {
         self.driver_memory = memory;
     }
 
+    /// The driver holds less than before, without a connection that did anything: the metrics are to be counted again.
+    pub fn note_buffers_freed(&mut self) {
+        self.survey.note_change();
+    }
+
     /// When the metrics of memory are to be counted on, a wave may have passed, or topics have something to do.
     pub(super) fn next_chore(&self) -> Option<Tick> {
         let topics = match self.topics_pending {
