@@ -9,6 +9,8 @@ use crate::tally::{Interval, Window};
 pub(crate) struct Board {
     /// Workers that have opened what they must.
     pub(crate) ready: AtomicUsize,
+    /// Workers that send nothing any more: until all have said so, none knows what is still to come.
+    pub(crate) stopped: AtomicUsize,
     /// Set once, when all are ready.
     pub(crate) timetable: OnceLock<Timetable>,
     /// The user wants an end: sending stops, the rest goes its way.
@@ -29,7 +31,7 @@ pub(crate) struct Timetable {
     pub(crate) window: Window,
     /// The last message: behind what is measured goes the cool-down.
     pub(crate) stop_ns: u64,
-    /// Answers are not waited for any longer.
+    /// Answers are not waited for any longer, if all stop in time.
     pub(crate) drained_by_ns: u64,
 }
 
@@ -52,6 +54,7 @@ impl Board {
     pub(crate) fn new() -> Self {
         Self {
             ready: AtomicUsize::new(0),
+            stopped: AtomicUsize::new(0),
             timetable: OnceLock::new(),
             stop: AtomicBool::new(false),
             failure: Mutex::new(None),
@@ -75,11 +78,16 @@ impl Board {
         self.failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
-    /// Adds what a worker saw in second `second` since the start.
-    pub(crate) fn add_second(&self, second: usize, interval: &Interval) {
+    /// Adds what a worker saw in second `second` since the start. It told `told` seconds before; where there are some
+    /// between them, nothing ran meanwhile, and it has no more to say of those.
+    pub(crate) fn add_second(&self, told: usize, second: usize, interval: &Interval) {
         let mut seconds = self.seconds.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         while seconds.len() <= second && seconds.len() < SECONDS_MAX {
             seconds.push(Interval::new());
+        }
+        for missed in seconds.iter_mut().take(second).skip(told) {
+            missed.workers += interval.workers;
+            missed.open += interval.open;
         }
         if let Some(sum) = seconds.get_mut(second) {
             sum.add(interval);
@@ -89,3 +97,22 @@ impl Board {
 
 /// Seconds that are remembered one by one: each keeps a histogram.
 const SECONDS_MAX: usize = 3600;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A machine that stood still for a while: who waits for every second must not wait for those for ever.
+    #[test]
+    fn seconds_in_which_a_worker_did_not_run_are_complete_too() {
+        let board = Board::new();
+        let of_one = Interval { workers: 1, open: 5, sent: 7, ..Interval::new() };
+        (0..3).for_each(|second| board.add_second(second, second, &of_one));
+        board.add_second(0, 0, &of_one);
+        board.add_second(1, 3, &of_one);
+        board.add_second(3, 3, &of_one);
+        let seconds = board.seconds.lock().unwrap();
+        let told: Vec<_> = seconds.iter().map(|second| (second.workers, second.open, second.sent)).collect();
+        assert_eq!(told, [(2, 10, 14), (2, 10, 7), (2, 10, 7), (2, 10, 14)]);
+    }
+}

@@ -145,9 +145,10 @@ pub(crate) fn conduct(
                 board.fail("interrupted before anything was measured".to_owned());
             }
         }
-        if threads.iter().any(thread::JoinHandle::is_finished) && board.timetable.get().is_none() {
-            // A worker that could not even begin: its reason comes with its end.
-            board.fail("a worker could not begin".to_owned());
+        // In this order: who has ended has stopped before.
+        if threads.iter().any(thread::JoinHandle::is_finished) && board.stopped.load(Ordering::Acquire) < worker_count {
+            // A worker that could not even begin, or broke: its reason comes with its end, and nobody waits for it.
+            board.fail("a worker could not begin, or broke".to_owned());
         }
         if board.timetable.get().is_none() && board.ready.load(Ordering::Acquire) == worker_count {
             tell(Progress::Ready);

@@ -263,18 +263,20 @@ fn frame(message: &ServerMessage<'_>) -> Vec<u8> {
 
 #[test]
 fn each_wrong_of_a_topic_is_found_and_named() {
-    let cases = [
-        (Wrong::Gap, "lost_messages", 5, "were lost"),
-        (Wrong::Twice, "duplicate_messages", 5, "came twice"),
-        // All five subscribers, and whoever published and was told another offset.
-        (Wrong::Order, "out_of_order_messages", 6, "came out of order"),
-        (Wrong::Data, "out_of_order_messages", 5, "came out of order"),
+    let cases: [(_, _, &[u64], _); 4] = [
+        (Wrong::Gap, "lost_messages", &[5], "were lost"),
+        (Wrong::Twice, "duplicate_messages", &[5], "came twice"),
+        // All five subscribers, and whoever published and was told another offset; or, if it heard first, all five
+        // of both publications.
+        (Wrong::Order, "out_of_order_messages", &[6, 10], "came out of order"),
+        (Wrong::Data, "out_of_order_messages", &[5], "came out of order"),
     ];
-    for (wrong, what, count, words) in cases {
+    for (wrong, what, counts, words) in cases {
         let port = serve(wrong);
         let line = format!("fanout ws://127.0.0.1:{port}/ --wire corewire.v1 -c 5 --rate 60 --for 1s --warm-up 100ms");
         let report = report(&line);
-        assert_eq!(number(&report, "problems", what), count, "{wrong:?}: {}", report["problems"]);
+        let found = number(&report, "problems", what);
+        assert!(counts.contains(&found), "{wrong:?}: {}", report["problems"]);
         assert!(blames(&report, words), "{wrong:?}: {}", report["verdict"]);
     }
 }

@@ -26,8 +26,11 @@ pub(super) enum Phase {
     /// The other workers are not ready yet.
     Waiting,
     Running(Timetable),
-    /// Nothing is sent any more; answers still come.
-    Draining(Timetable),
+    /// Nothing is sent any more; answers still come. So long after the last worker has stopped, they are given up.
+    Draining {
+        patience_ns: u64,
+        give_up_ns: u64,
+    },
     /// Connections are being closed: politely until the first moment, by force until the second.
     Closing {
         cut_ns: u64,
@@ -110,14 +113,7 @@ impl Worker {
             Phase::Opening => self.advance_opening(),
             Phase::Waiting => self.advance_waiting(),
             Phase::Running(timetable) => self.advance_running(timetable),
-            Phase::Draining(timetable) => {
-                if self.scenario.is_drained() || now_ns >= timetable.drained_by_ns {
-                    self.scenario.on_finish(&mut self.desk);
-                    // The last second may have ended just now.
-                    self.tell_second();
-                    self.begin_closing();
-                }
-            }
+            Phase::Draining { patience_ns, give_up_ns } => self.advance_draining(patience_ns, give_up_ns),
             Phase::Closing { cut_ns, give_up_ns } => self.advance_closing(cut_ns, give_up_ns),
             Phase::Done => {}
         }
@@ -188,7 +184,22 @@ impl Worker {
         }
         if self.desk.now_ns >= timetable.stop_ns {
             self.scenario.on_stop(&mut self.desk);
-            self.phase = Phase::Draining(timetable);
+            self.board.stopped.fetch_add(1, Ordering::AcqRel);
+            let patience_ns = timetable.drained_by_ns - timetable.stop_ns;
+            self.phase = Phase::Draining { patience_ns, give_up_ns: self.desk.now_ns + patience_ns };
+        }
+    }
+
+    fn advance_draining(&mut self, patience_ns: u64, give_up_ns: u64) {
+        let now_ns = self.desk.now_ns;
+        if self.board.stopped.load(Ordering::Acquire) < self.assignment.worker_count {
+            // A worker that is late has yet to send what our links hear.
+            self.phase = Phase::Draining { patience_ns, give_up_ns: now_ns + patience_ns };
+        } else if self.scenario.is_drained() || now_ns >= give_up_ns {
+            self.scenario.on_finish(&mut self.desk);
+            // The last second may have ended just now.
+            self.tell_second();
+            self.begin_closing();
         }
     }
 
@@ -229,7 +240,7 @@ impl Worker {
                 self.plan(window);
             }
             self.scenario.on_tick(&mut self.desk);
-        } else if matches!(self.phase, Phase::Draining(_)) {
+        } else if matches!(self.phase, Phase::Draining { .. }) {
             self.scenario.on_tick(&mut self.desk);
         }
         self.wake_overdue_openers();
@@ -250,7 +261,7 @@ impl Worker {
 
     /// Hands the last second over, once a second.
     fn tell_second(&mut self) {
-        if !matches!(self.phase, Phase::Running(_) | Phase::Draining(_)) {
+        if !matches!(self.phase, Phase::Running(_) | Phase::Draining { .. }) {
             return;
         }
         let second = ((self.desk.now_ns - self.start_ns) / 1_000_000_000) as usize;
@@ -258,7 +269,7 @@ impl Worker {
             let mut interval = std::mem::replace(&mut self.desk.tally.interval, Interval::new());
             interval.workers = 1;
             interval.open = self.desk.open_count() as u64;
-            self.board.add_second(second - 1, &interval);
+            self.board.add_second(self.seconds_told, second - 1, &interval);
             self.seconds_told = second;
         }
     }
@@ -282,7 +293,7 @@ impl Worker {
                 due_ns.min(timetable.edge_ns(self.marks.len()))
             }
             Phase::Opening => self.ramp.map_or(self.desk.now_ns + OPENING_POLL_NS, |ramp| ramp.next_ns()),
-            Phase::Waiting | Phase::Draining(_) | Phase::Closing { .. } => self.desk.now_ns + OPENING_POLL_NS,
+            Phase::Waiting | Phase::Draining { .. } | Phase::Closing { .. } => self.desk.now_ns + OPENING_POLL_NS,
             Phase::Done => 0,
         };
         next_ns.min(self.next_tick_ns)
@@ -297,3 +308,77 @@ const OPENING_POLL_NS: u64 = 500_000;
 const OPENING_MAX: usize = 64;
 /// For the closing handshakes at the end, and then for what is cut.
 const CLOSE_NS: u64 = 1_000_000_000;
+
+#[cfg(test)]
+mod tests {
+    use corewire::protocol::MessageKind;
+
+    use super::*;
+    use crate::target::Target;
+
+    /// Always content.
+    struct Idle;
+
+    impl Scenario for Idle {
+        fn on_start(&mut self, _: &mut Desk) {}
+        fn on_message(&mut self, _: usize, _: MessageKind, _: &[u8], _: &mut Desk) {}
+        fn on_stop(&mut self, _: &mut Desk) {}
+        fn is_drained(&self) -> bool {
+            true
+        }
+        fn on_finish(&mut self, _: &mut Desk) {}
+    }
+
+    fn worker(index: usize, board: &Arc<Board>) -> Worker {
+        let assignment = Assignment {
+            index,
+            worker_count: 2,
+            core: None,
+            spin: false,
+            raw: false,
+            link_count: 0,
+            open_first: 0,
+            ramp_per_second: None,
+            read_bytes: 1,
+            message_bytes_max: 1,
+            sources: Vec::new(),
+            query_of: None,
+            seed: 1,
+        };
+        let dial = Dial {
+            target: Target::parse("ws://127.0.0.1:1/").unwrap(),
+            address: ([127, 0, 0, 1], 1).into(),
+            tls: None,
+            headers: Vec::new(),
+            subprotocols: Vec::new(),
+            compress: false,
+            timeout: Duration::from_secs(1),
+            ring: false,
+        };
+        Worker::new(assignment, dial, Box::new(Idle), None, Clock::start(), Arc::clone(board))
+    }
+
+    /// What a worker sends late, others hear: their connections stay, and have as long for it as in a run in time.
+    #[test]
+    fn nobody_leaves_before_the_last_worker_has_stopped() {
+        const SECOND: u64 = 1_000_000_000;
+        let board = Arc::new(Board::new());
+        let (mut in_time, mut late) = (worker(0, &board), worker(1, &board));
+        let window = Window { from_ns: SECOND, until_ns: 2 * SECOND };
+        let timetable = Timetable { start_ns: SECOND, window, stop_ns: 2 * SECOND, drained_by_ns: 7 * SECOND };
+        for worker in [&mut in_time, &mut late] {
+            worker.advance(1);
+            assert_eq!(worker.phase, Phase::Waiting);
+        }
+        board.timetable.set(timetable).unwrap();
+        [1, 2, 3, 30].into_iter().for_each(|second| in_time.advance(second * SECOND));
+        late.advance(SECOND);
+        assert_eq!(in_time.phase, Phase::Draining { patience_ns: 5 * SECOND, give_up_ns: 35 * SECOND });
+        late.advance(31 * SECOND);
+        assert_eq!(late.phase, Phase::Draining { patience_ns: 5 * SECOND, give_up_ns: 36 * SECOND });
+        for worker in [&mut in_time, &mut late] {
+            worker.advance(31 * SECOND);
+            assert!(matches!(worker.phase, Phase::Closing { .. }), "{:?}", worker.phase);
+        }
+    }
+}
