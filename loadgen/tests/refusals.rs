@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use support::{Fault, corewire, load, serve};
+use support::{Fault, corewire, free_port, load, serve};
 
 fn assert_refused(output: &Output, words: &str, want: &str) {
     let error = String::from_utf8_lossy(&output.stderr);
@@ -77,7 +77,7 @@ fn certificates_are_checked_against_the_roots_that_are_given() {
     let misnamed = folder.write("misnamed.pem", &misnamed.pem());
     let key = folder.write("key.pem", &key.serialize_pem());
     let run = |certificate: &Path, roots: Option<&Path>| {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let server = format!(
             "{} echo --listen 127.0.0.1:{port} --log-level error --tls-cert {} --tls-key {}",
             corewire().display(),

@@ -7,6 +7,7 @@ pub(crate) mod schema;
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -142,8 +143,8 @@ pub(crate) fn report(words: &str) -> serde_json::Value {
 
 /// The same, with arguments that have blanks in them.
 pub(crate) fn report_with(words: &str, more: &[&str]) -> serde_json::Value {
-    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-    let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let path = std::env::temp_dir().join(format!("corewire-load-{}-{count}.json", std::process::id()));
     let _alone = alone();
     let output = Command::new(env!("CARGO_BIN_EXE_corewire-load"))
@@ -242,9 +243,24 @@ pub(crate) fn corewire() -> PathBuf {
     path
 }
 
-/// A port that nobody listens on.
+/// A port that nobody listens on, and that the kernel gives to nobody who asks for just any, be it to connect: until it
+/// is used, other tests ask for many.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    // Below what Linux gives away of itself, from 32768 on. Another process begins elsewhere.
+    let first = std::process::id() * 50;
+    loop {
+        let port = 12_000 + ((first + COUNT.fetch_add(1, Ordering::Relaxed)) % 20_000) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// By how much the tool itself was late at most, in nanoseconds: a machine that is busy or stands still is no fault of a
+/// server's, and is in every latency that is counted from the intended moment.
+pub(crate) fn lateness_ns(report: &serde_json::Value) -> u64 {
+    report["generator"]["lateness_max_ns"].as_u64().unwrap()
 }
 
 /// A run against Corewire in `mode`.
