@@ -26,7 +26,7 @@ JS = REPOSITORY / "clients/js"
 PYTHON = REPOSITORY / "clients/python"
 VENV_PYTHON = CACHE / "venv/bin/python"
 TSC = CACHE / "node/node_modules/.bin/tsc"
-SECONDS_MAX = 120
+SECONDS_MAX = 300
 
 
 def main():

@@ -66,19 +66,21 @@ test("a refused token is the end of a client that has no other", options, async 
 
 test("a token is renewed on the same connection", options, async () => {
   const server = await start();
+  const began = performance.now();
   let count = 0;
   const client = connect(server.url, { token: async () => (count++, sign(claims("ada"), 6)) });
   const told = [];
   for (const name of ["connected", "disconnected", "error"]) client.on(name, (event) => told.push([name, event]));
   await wait(6500); // the first has expired
   assert.deepEqual(told.map(([name]) => name), ["connected"]);
-  assert.equal(count, 2);
+  // Each is asked for when three quarters of the one before have passed, five seconds and some.
+  assert.ok(count >= 2 && count <= 1 + (performance.now() - began) / 3750, `asked for ${count} times`);
   await client.publish("members:room", "still here");
 });
 
 test("without a newer token the server closes, and a client with a fixed one stays away", options, async () => {
   const server = await start();
-  const client = connect(server.url, { token: sign(claims("ada"), 2) });
+  const client = connect(server.url, { token: sign(claims("ada"), 3) });
   const { code, retryInMs } = await client.next("disconnected");
   assert.deepEqual([code, retryInMs, client.state], [4002, undefined, "closed"]);
 });
@@ -87,7 +89,7 @@ test("a topic's token is renewed when it has expired, and nothing is missed", op
   const server = await start();
   const client = connect(server.url, { token: sign(claims("ada")) });
   const asked = [];
-  const token = async (topic) => (asked.push(topic), sign({ sub: "ada", topic }, 2));
+  const token = async (topic) => (asked.push(topic), sign({ sub: "ada", topic }, 3));
   const subscription = client.subscribe("vip:a", { token });
   const heard = listen(subscription);
   await subscription.ready;
@@ -104,7 +106,8 @@ test("a topic's token is renewed when it has expired, and nothing is missed", op
 test("who says too much is told when to go on", options, async () => {
   const server = await start("--message-rate", "20/s");
   const client = connect(server.url);
-  const published = await Promise.allSettled(Array.from({ length: 25 }, () => client.publish("a", 1)));
+  // So many that the seconds that a busy machine may take over them do not let all of them pass.
+  const published = await Promise.allSettled(Array.from({ length: 100 }, () => client.publish("a", 1)));
   const { reason } = published.find(({ status }) => status === "rejected");
   assert.equal(reason.code, "rate_limited");
   assert.ok(reason.retryMs > 0 && reason.retryMs <= 1000, `${reason.retryMs} ms`);

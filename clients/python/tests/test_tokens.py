@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import tempfile
+import time
 import unittest
 from pathlib import Path
 
@@ -91,6 +92,7 @@ class Tokens(unittest.TestCase):
     @scenario
     async def test_tokens_are_renewed_before_they_expire_or_the_server_closes(self):
         with start() as running:
+            began = time.monotonic()
             count = 0
 
             async def token():
@@ -100,19 +102,20 @@ class Tokens(unittest.TestCase):
 
             async with contextlib.AsyncExitStack() as stack:
                 renewing = await stack.enter_async_context(connect(url_of(running), token=token))
-                fixed = await stack.enter_async_context(connect(url_of(running), token=sign(claims("bob"), 2)))
+                fixed = await stack.enter_async_context(connect(url_of(running), token=sign(claims("bob"), 4)))
                 signed = await stack.enter_async_context(connect(url_of(running), token=sign(claims("eve"))))
                 asked = []
 
                 async def topic_token(topic):
                     asked.append(topic)
-                    return sign({"sub": "eve", "topic": topic}, 2)
+                    return sign({"sub": "eve", "topic": topic}, 3)
 
                 topic = signed.subscribe("vip:a", token=topic_token)
                 ear = Ear(topic)
                 await asyncio.sleep(6.5)  # the first has expired
                 self.assertEqual([type(event) for event in renewing.told], [Connected])
-                self.assertEqual(count, 2)
+                # Each is asked for when three quarters of the one before have passed, five seconds and some.
+                self.assertIn(count, range(2, 2 + int((time.monotonic() - began) / 3.75)))
                 await renewing.publish("members:room", "still here")
                 self.assertIs(fixed.state, State.CLOSED)
                 self.assertEqual(fixed.told[-1], Disconnected(4002, fixed.told[-1].reason, None))
@@ -127,7 +130,8 @@ class Tokens(unittest.TestCase):
     async def test_who_says_too_much_is_told_when_to_go_on(self):
         with start("--message-rate", "20/s") as running:
             async with connect(url_of(running)) as client:
-                publishing = [client.publish("a", 1) for _ in range(25)]
+                # So many that the seconds that a busy machine may take over them do not let all of them pass.
+                publishing = [client.publish("a", 1) for _ in range(100)]
                 answers = await asyncio.gather(*publishing, return_exceptions=True)
                 error = next(answer for answer in answers if isinstance(answer, CorewireError))
                 self.assertEqual(error.code, "rate_limited")
