@@ -291,18 +291,21 @@ mod tests {
     fn children_are_followed() {
         // A shell that stays and has a child, which has one.
         let mut shell = std::process::Command::new("sh")
-            .args(["-c", "sh -c 'sleep 5 & while :; do :; done' & wait"])
+            .args(["-c", "sh -c 'sleep 60 & while :; do :; done' & wait"])
             .spawn()
             .expect("there is a shell");
         let observer = Observer::new(shell.id()).unwrap();
         let began = std::time::Instant::now();
-        while descendants(shell.id()).len() < 2 && began.elapsed().as_secs() < 5 {
+        while descendants(shell.id()).len() < 2 && began.elapsed().as_secs() < 20 {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
         let before = observer.observe().unwrap();
         let family = descendants(shell.id());
-        std::thread::sleep(std::time::Duration::from_millis(200));
-        let used_ns = observer.observe().unwrap().cpu_ns_since(&before);
+        let used_ns = || observer.observe().unwrap().cpu_ns_since(&before);
+        while used_ns() <= 10_000_000 && began.elapsed().as_secs() < 20 {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let used_ns = used_ns();
         let (all, alone) = (
             observer.memory().unwrap(),
             parse::kib_of(&fs::read_to_string(format!("/proc/{}/smaps_rollup", shell.id())).unwrap(), "Rss:"),

@@ -71,11 +71,11 @@ fn stop_in_time(handle: ControlHandle) {
     let started = Instant::now();
     handle.stop();
     let took = started.elapsed();
-    assert!(took < PATIENCE.stop + Duration::from_secs(2), "{took:?}");
+    assert!(took < PATIENCE.stop + Duration::from_secs(10), "{took:?}");
 }
 
 /// How long these tests wait before they fail.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
+const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
 
 #[test]
 fn metrics_have_the_media_type_and_a_series_per_core() {
