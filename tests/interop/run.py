@@ -40,7 +40,7 @@ SERVERS = {
     "limited": ["echo", "--origin", "*", "--max-message-bytes", str(MESSAGE_LIMIT)],
     "guarded": ["echo", "--origin", "{allowed}"],
     "samehost": ["echo"],
-    "pinging": ["echo", "--origin", "*", "--ping-interval", "200ms", "--idle-timeout", "1s"],
+    "pinging": ["echo", "--origin", "*", "--ping-interval", "200ms", "--idle-timeout", "2500ms"],
     "tls": ["echo", "--origin", "*", "--tls-cert", "{tls}/cert.pem", "--tls-key", "{tls}/key.pem"],
     "broadcast": ["broadcast", "--origin", "*"],
     "topics": ["serve", "--demo", "--origin", "{allowed}", "--max-lifetime", "1500ms", "--admin", "off"],

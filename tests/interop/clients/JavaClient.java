@@ -27,7 +27,7 @@ import javax.net.ssl.TrustManagerFactory;
 
 public class JavaClient {
     static final Map<String, String> GIVEN = new HashMap<>();
-    static final int PATIENCE_SECONDS = 15;
+    static final int PATIENCE_SECONDS = 40;
 
     interface Check {
         void run() throws Exception;
@@ -189,7 +189,8 @@ public class JavaClient {
         });
         CHECKS.put("server-ping", () -> {
             Peer peer = new Peer(GIVEN.get("pinging"));
-            for (int count = 0; count < 6; count++) {
+            // For longer than it may be silent.
+            for (int count = 0; count < 14; count++) {
                 peer.arrives(new Ping());
             }
             done(peer.socket.sendText("still here", true));

@@ -76,7 +76,7 @@ async def ping():
 
 async def server_ping():
     async with connected(GIVEN["pinging"]) as socket:
-        for _ in range(6):
+        for _ in range(14):  # for longer than it may be silent
             ping = await socket.receive()
             assert ping.type == aiohttp.WSMsgType.PING, f"{ping} instead of a ping"
             await socket.pong(ping.data)

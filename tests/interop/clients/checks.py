@@ -8,7 +8,7 @@ GIVEN = dict(argument.split("=", 1) for argument in sys.argv[1:])
 TEXTS = json.loads(GIVEN["texts"])
 SIZES = json.loads(GIVEN["sizes"])
 CLOSES = json.loads(GIVEN["closes"])
-PATIENCE_SECONDS = 15
+PATIENCE_SECONDS = 40
 
 
 def octets(size):

@@ -84,7 +84,7 @@ const CHECKS = {
 
   'server-ping': (given) => connected(given.pinging, async (socket) => {
     // The browser answers pings by itself; without that the server would close within this time.
-    const alive = new Promise((resolve) => setTimeout(resolve, 2_000, { type: 'alive' }));
+    const alive = new Promise((resolve) => setTimeout(resolve, 4_000, { type: 'alive' }));
     expectEqual((await Promise.race([socket.next(), alive])).type, 'alive');
     socket.send('still here');
   }),
@@ -169,7 +169,7 @@ async function until(condition) {
 
 /** `null` when the check passed, else why not. */
 async function check(name, given) {
-  const late = new Promise((_, reject) => setTimeout(() => reject(new Error('no end in time')), 15_000));
+  const late = new Promise((_, reject) => setTimeout(() => reject(new Error('no end in time')), 40_000));
   try {
     await Promise.race([CHECKS[name](given), late]);
     return null;

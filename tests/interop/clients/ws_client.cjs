@@ -9,7 +9,7 @@ const given = Object.fromEntries(process.argv.slice(2).map((argument) => argumen
 const TEXTS = JSON.parse(given.texts);
 const SIZES = JSON.parse(given.sizes);
 const CLOSES = JSON.parse(given.closes);
-const PATIENCE_MS = 15_000;
+const PATIENCE_MS = 40_000;
 
 /** Opens a connection, lets `use` work with it, and drops it. */
 async function connected(url, options, use) {
@@ -130,7 +130,8 @@ const checks = {
   }),
 
   'server-ping': () => connected(given.pinging, {}, async (socket) => {
-    for (let count = 0; count < 6; count++) await once(socket, 'ping');
+    // For longer than it may be silent.
+    for (let count = 0; count < 14; count++) await once(socket, 'ping');
     await echoes(socket, 'still here');
   }),
 
