@@ -13,7 +13,7 @@ fn short(port: u16) -> String {
 
 /// Waits no longer for an answer than a fault may take.
 fn impatient(port: u16) -> String {
-    format!("{} --timeout 300ms", short(port))
+    format!("{} --timeout 600ms", short(port))
 }
 
 fn count(report: &serde_json::Value, what: &str) -> u64 {
@@ -40,7 +40,7 @@ fn each_fault_is_found_and_named() {
         (Fault::Reorder(10), "out_of_order", "came out of order"),
         (Fault::Corrupt(10), "corrupt", "came back wrong"),
         (Fault::Truncate(10), "corrupt", "came back wrong"),
-        (Fault::Delay(10, Duration::from_millis(500)), "late", "after they had been given up"),
+        (Fault::Delay(10, Duration::from_millis(900)), "late", "after they had been given up"),
     ];
     for (fault, what, words) in cases {
         let report = report(&impatient(serve(fault)));

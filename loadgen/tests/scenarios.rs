@@ -43,7 +43,7 @@ fn each_fault_of_a_broadcast_is_found_and_named() {
     ];
     for (fault, what, words) in cases {
         let port = serve_broadcast(fault);
-        let line = format!("fanout ws://127.0.0.1:{port}/ -c 5 --rate 60 --for 1s --warm-up 100ms --timeout 500ms");
+        let line = format!("fanout ws://127.0.0.1:{port}/ -c 5 --rate 60 --for 1s --warm-up 100ms --timeout 1s");
         let report = report(&line);
         assert!(number(&report, "problems", &format!("{what}_messages")) > 0, "{fault:?}: {report}");
         assert!(blames(&report, words), "{fault:?}: {}", report["verdict"]);
@@ -107,7 +107,7 @@ fn fanout_in_a_closed_loop_keeps_its_publications_under_way() {
 fn a_lost_delivery_does_not_stop_a_closed_loop() {
     const EVERY: u64 = 4;
     let port = serve_broadcast(Fault::Drop(EVERY));
-    let line = format!("fanout ws://127.0.0.1:{port}/ -c 5 --inflight 1 --for 1s --warm-up 0s --timeout 200ms");
+    let line = format!("fanout ws://127.0.0.1:{port}/ -c 5 --inflight 1 --for 1s --warm-up 0s --timeout 500ms");
     let report = report(&line);
     assert!(number(&report, "problems", "lost_messages") > 0, "{report}");
     // Nothing else is under way when the first is lost.
@@ -242,7 +242,7 @@ fn a_storm_counts_what_is_refused() {
 #[test]
 fn a_fifth_drops_and_comes_back() {
     let port = serve(Fault::None);
-    let report = report(&format!("storm ws://127.0.0.1:{port}/ -c 20 --drop 20% --for 1s --warm-up 200ms"));
+    let report = report(&format!("storm ws://127.0.0.1:{port}/ -c 20 --drop 20% --for 2s --warm-up 200ms"));
     assert!(report["recovery_ns"].as_u64().unwrap() < 1_000_000_000, "{report}");
     assert_eq!(number(&report, "achieved", "opened_connections"), 24);
     assert_eq!(number(&report, "achieved", "failed_connections"), 0);
@@ -350,7 +350,7 @@ fn a_server_that_answers_nothing_is_told_and_the_others_go_on() {
         "rounds = 1\nslice = '200ms'\nwarm_up = '50ms'\n\
          [[server]]\nname = 'mute'\ncommand = 'python3 {} {{port}}'\nurl = 'tcp://127.0.0.1:{{port}}'\n\
          [[server]]\nname = 'corewire'\ncommand = '{} echo --listen 127.0.0.1:{{port}} --log-level error'\n\
-         [[case]]\nconnections = 2\ntimeout = '300ms'\n",
+         [[case]]\nconnections = 2\ntimeout = '1s'\n",
         at("mute.py"),
         support::corewire().display(),
     );

@@ -12,7 +12,7 @@ fn every_scenario_keeps_to_the_schema() {
     let (echo, faulty, broadcast) = (serve(Fault::None), serve(Fault::HangUp(20)), serve_broadcast(Fault::None));
     let lines = [
         format!("echo ws://127.0.0.1:{echo}/ -c 4 --for 2s --warm-up 100ms --pid {}", std::process::id()),
-        format!("echo ws://127.0.0.1:{faulty}/ -c 4 --for 300ms --warm-up 100ms --rate 100 --timeout 200ms"),
+        format!("echo ws://127.0.0.1:{faulty}/ -c 4 --for 300ms --warm-up 100ms --rate 100 --timeout 2s"),
         format!("idle ws://127.0.0.1:{echo}/ -c 4 --for 300ms --pid {}", std::process::id()),
         format!(
             "idle ws://127.0.0.1:{echo}/ -c 4 --for 300ms --settle 100ms --sparse-every 100ms --hot-for 200ms --waves 2 \

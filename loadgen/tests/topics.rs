@@ -285,7 +285,8 @@ fn each_wrong_of_a_topic_is_found_and_named() {
 fn a_recovery_that_tells_too_little_is_found() {
     for (wrong, words) in [(Wrong::Forgets, "did not recover"), (Wrong::Lies, "were lost")] {
         let port = serve(wrong);
-        let line = format!("recovery ws://127.0.0.1:{port}/ -c 20 --drop 50% --rate 500 --for 1s --warm-up 100ms");
+        // A second on either side of the cut: a machine that stands still must not miss it.
+        let line = format!("recovery ws://127.0.0.1:{port}/ -c 20 --drop 50% --rate 500 --for 2s --warm-up 100ms");
         let report = report(&format!("{line} --timeout 1s"));
         assert!(blames(&report, words), "{wrong:?}: {}", report["verdict"]);
         assert!(number(&report, "problems", "lost_messages") > 0, "{wrong:?}: {report}");
