@@ -202,6 +202,7 @@ fn a_publication_reaches_subscribers_on_both_cores_and_is_counted() {
             (&told["offset"], &told["subscribers"], &told["history_messages"]),
             (&json!(1), &json!(count), &json!(1))
         );
+        drop(clients);
         stage.end();
     }
 }
@@ -228,6 +229,7 @@ fn the_same_idempotency_key_publishes_once() {
         // Two topics, so the last two have no order between them.
         heard[1..].sort();
         assert_eq!(heard, ["one", "three", "two"]);
+        drop(client);
         stage.end();
     }
 }
@@ -270,6 +272,7 @@ fn a_bad_publication_in_a_batch_harms_no_other() {
         for n in 0..200 {
             assert_eq!(client.text(), n.to_string());
         }
+        drop(client);
         stage.end();
     }
 }

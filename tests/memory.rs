@@ -190,7 +190,7 @@ fn what_a_connection_of_serve_costs() {
     let secret = secret.to_str().expect("an ASCII path");
     let serve = ["serve", "--admin", "127.0.0.1:0", "--ping-interval", "0", "--cores", "0", "--token-secret", secret];
     let echo = ["echo", "--admin", "127.0.0.1:0", "--ping-interval", "0", "--cores", "0"];
-    let cost = |args: &[&str], open: &dyn Fn(&Binary, usize) -> Client| {
+    let cost = |args: &[&str], open: &(dyn Fn(&Binary, usize) -> Client + Sync)| {
         let binary = Binary::on_any_port(EPOLL, args);
         let mut crowd: Vec<_> = (0..FEW).map(|n| open(&binary, n)).collect();
         let before = settled_kib(&binary);
@@ -198,26 +198,40 @@ fn what_a_connection_of_serve_costs() {
         let after = settled_kib(&binary);
         (after - before) * 1024 / MANY as u64
     };
-    let bare = cost(&echo, &|binary, _| Client::open(binary.addr()));
-    let raw = cost(&serve, &|binary, _| Client::open_at(binary.addr(), "/ws?topic=news"));
-    let anonymous = cost(&serve, &|binary, _| {
-        let mut client = v1::open(binary.addr());
-        v1::is_ack(&v1::ask(&mut client, json!({"type": "connect", "id": 1})));
-        v1::is_ack(&v1::subscribe(&mut client, "news"));
-        client
-    });
-    let user = cost(&serve, &|binary, n| {
-        let claims = json!({
-            "sub": format!("user-{n}"),
-            "subscribe": ["news", "chat:**"],
-            "publish": ["chat:**"],
-            "info": {"name": format!("User {n}")},
-        });
-        let mut client = v1::open(binary.addr());
-        v1::is_ack(&v1::connect(&mut client, &tokens::token(claims)));
-        v1::is_ack(&v1::subscribe(&mut client, "news"));
-        client
-    });
+    let bare = || cost(&echo, &|binary, _| Client::open(binary.addr()));
+    let raw = || cost(&serve, &|binary, _| Client::open_at(binary.addr(), "/ws?topic=news"));
+    let anonymous = || {
+        cost(&serve, &|binary, _| {
+            let mut client = v1::open(binary.addr());
+            v1::is_ack(&v1::ask(&mut client, json!({"type": "connect", "id": 1})));
+            v1::is_ack(&v1::subscribe(&mut client, "news"));
+            client
+        })
+    };
+    let user = || {
+        cost(&serve, &|binary, n| {
+            let claims = json!({
+                "sub": format!("user-{n}"),
+                "subscribe": ["news", "chat:**"],
+                "publish": ["chat:**"],
+                "info": {"name": format!("User {n}")},
+            });
+            let mut client = v1::open(binary.addr());
+            v1::is_ack(&v1::connect(&mut client, &tokens::token(claims)));
+            v1::is_ack(&v1::subscribe(&mut client, "news"));
+            client
+        })
+    };
+    // Each has a process of its own and mostly waits until that has settled: two at a time.
+    let both = |one: &(dyn Fn() -> u64 + Sync), other: &(dyn Fn() -> u64 + Sync)| {
+        thread::scope(|scope| {
+            let one = scope.spawn(one);
+            let other = other();
+            (one.join().expect("no panic"), other)
+        })
+    };
+    let (bare, raw) = both(&bare, &raw);
+    let (anonymous, user) = both(&anonymous, &user);
     eprintln!("bytes per connection: bare {bare}, raw {raw}, corewire.v1 {anonymous}, of a user {user}");
     // 64, and what pages of 4 KiB blur.
     assert!(raw <= bare + 64 + 16, "a raw connection costs {raw} bytes, a bare one {bare}");
