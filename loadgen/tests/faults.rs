@@ -59,19 +59,19 @@ fn a_connection_that_ends_is_an_error() {
 
 #[test]
 fn a_freeze_of_a_second_shows_in_the_open_loop() {
-    let fault = Fault::Freeze { after: Duration::from_millis(1500), span: Duration::from_secs(1) };
+    let fault = Fault::Freeze { after: Duration::from_millis(700), span: Duration::from_secs(1) };
     let port = serve(fault);
-    let report = report(&format!("echo ws://127.0.0.1:{port}/ -c 10 --rate 2000 --for 4s --warm-up 200ms"));
+    let report = report(&format!("echo ws://127.0.0.1:{port}/ -c 10 --rate 2000 --for 3s --warm-up 200ms"));
     let p99_9_ns = report["response_p99_9_ns"].as_u64().unwrap();
     assert!(p99_9_ns > 900_000_000, "p99.9 is {p99_9_ns} ns");
-    assert_eq!(report["achieved"]["sent_messages"], 8000, "the schedule goes on during the freeze");
+    assert_eq!(report["achieved"]["sent_messages"], 6000, "the schedule goes on during the freeze");
 }
 
 #[test]
 fn with_a_limit_under_way_only_the_corrected_latency_shows_a_freeze() {
-    let fault = Fault::Freeze { after: Duration::from_millis(1500), span: Duration::from_secs(1) };
+    let fault = Fault::Freeze { after: Duration::from_millis(700), span: Duration::from_secs(1) };
     let port = serve(fault);
-    let report = report(&format!("echo ws://127.0.0.1:{port}/ -c 1 -i 1 --rate 500 --for 4s --warm-up 200ms"));
+    let report = report(&format!("echo ws://127.0.0.1:{port}/ -c 1 -i 1 --rate 500 --for 2s --warm-up 200ms"));
     let (response_ns, service_ns) =
         (report["response_p99_ns"].as_u64().unwrap(), report["service_p99_ns"].as_u64().unwrap());
     assert!(response_ns > 800_000_000, "corrected p99 is {response_ns} ns");
@@ -81,15 +81,15 @@ fn with_a_limit_under_way_only_the_corrected_latency_shows_a_freeze() {
 #[test]
 fn the_rate_is_kept() {
     let port = serve(Fault::None);
-    let report = report(&format!("echo ws://127.0.0.1:{port}/ -c 10 --rate 1000 --for 10s --warm-up 0s"));
+    let report = report(&format!("echo ws://127.0.0.1:{port}/ -c 10 --rate 1000 --for 5s --warm-up 0s"));
     for what in ["planned_messages", "sent_messages", "answered_messages"] {
-        assert_eq!(report["achieved"][what], 10_000, "{what}");
+        assert_eq!(report["achieved"][what], 5000, "{what}");
     }
     // Evenly: each second has its thousand, as far as a busy machine lets it. What was late was in another second.
     let late = lateness_ns(&report) / 1_000_000;
     let seconds = report["seconds"].as_array().unwrap();
-    assert!(seconds.len() >= 10);
-    for second in &seconds[..10] {
+    assert!(seconds.len() >= 5);
+    for second in &seconds[..5] {
         let sent = second["sent_messages"].as_u64().unwrap();
         assert!(sent.abs_diff(1000) <= 50 + late, "{sent} in a second: {seconds:?}");
     }

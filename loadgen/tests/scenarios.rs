@@ -3,7 +3,9 @@
 mod support;
 
 use serde_json::Value;
-use support::{Fault, blames, lateness_ns, load, report, report_of_corewire, serve, serve_broadcast};
+use support::{
+    Fault, blames, lateness_ns, load, load_alone, report, report_alone, report_of_corewire, serve, serve_broadcast,
+};
 
 fn number(report: &Value, group: &str, name: &str) -> u64 {
     report[group][name].as_u64().unwrap_or_else(|| panic!("{group}.{name}: {report}"))
@@ -135,7 +137,7 @@ fn faults_are_found_among_several_publishers() {
 fn a_delay_of_a_broadcast_shows_in_the_latency() {
     let span = std::time::Duration::from_millis(150);
     let port = serve_broadcast(Fault::Delay(20, span));
-    let report = report(&format!("fanout ws://127.0.0.1:{port}/ -c 1 --rate 50 --for 1s --warm-up 100ms"));
+    let report = report_alone(&format!("fanout ws://127.0.0.1:{port}/ -c 1 --rate 50 --for 1s --warm-up 100ms"), &[]);
     assert_flawless(&report);
     assert!(report["response_max_ns"].as_u64().unwrap() > 150_000_000, "{report}");
     assert!(report["response_p50_ns"].as_u64().unwrap() < 100_000_000 + lateness_ns(&report), "{report}");
@@ -392,7 +394,8 @@ fn a_comparison_of_two_servers_in_every_kind_of_case() {
     std::fs::write(folder.join("plan.toml"), plan).unwrap();
     std::fs::write(folder.join("servers.toml"), server("two") + absent).unwrap();
     let at = |name: &str| folder.join(name).display().to_string();
-    let output = load(&format!("compare {} --json {} --html {}", at("plan.toml"), at("out.json"), at("out.html")));
+    let output =
+        load_alone(&format!("compare {} --json {} --html {}", at("plan.toml"), at("out.json"), at("out.html")));
     let (text, words) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{words}");
     assert!(words.contains("minutes if all servers are there"), "{words}");

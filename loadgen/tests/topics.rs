@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use corewire::wire::{Ack, ClientMessage, Data, Epoch, Message, Position, ServerMessage};
 use serde_json::Value;
-use support::{blames, corewire, free_port, report, report_with};
+use support::{blames, corewire, free_port, report, report_alone, report_with};
 use tungstenite::handshake::server::{Request, Response};
 
 fn number(report: &Value, group: &str, name: &str) -> u64 {
@@ -26,10 +26,16 @@ fn assert_flawless(report: &Value) {
 
 /// A run against `corewire serve`, where clients may publish.
 fn report_of_serve(words: &str) -> Value {
+    let (words, server) = with_serve(words);
+    report_with(&words, &["--spawn", &server])
+}
+
+/// The words with a URL, and the command that serves there.
+fn with_serve(words: &str) -> (String, String) {
     let port = free_port();
     let server =
         format!("{} serve --demo --admin off --listen 127.0.0.1:{port} --log-level error", corewire().display());
-    report_with(&words.replacen(' ', &format!(" ws://127.0.0.1:{port}/ "), 1), &["--spawn", &server])
+    (words.replacen(' ', &format!(" ws://127.0.0.1:{port}/ "), 1), server)
 }
 
 /// Both cores, where there are two.
@@ -63,7 +69,9 @@ fn recovers(connections: u64, rate: u64, seconds: u64) {
         "recovery -c {connections} --rate {rate} --drop 33.4% {} --for {seconds}s --warm-up 500ms --timeout 30s",
         two_workers()
     );
-    let report = report_of_serve(&line);
+    let (words, server) = with_serve(&line);
+    // So many that the machine is busy.
+    let report = report_alone(&words, &["--spawn", &server]);
     assert_flawless(&report);
     let published = rate * seconds;
     assert_eq!(number(&report, "achieved", "sent_messages"), published);
@@ -274,7 +282,7 @@ fn each_wrong_of_a_topic_is_found_and_named() {
     for (wrong, what, counts, words) in cases {
         let port = serve(wrong);
         let line = format!("fanout ws://127.0.0.1:{port}/ --wire corewire.v1 -c 5 --rate 60 --for 1s --warm-up 100ms");
-        let report = report(&line);
+        let report = report(&format!("{line} --timeout 2s"));
         let found = number(&report, "problems", what);
         assert!(counts.contains(&found), "{wrong:?}: {}", report["problems"]);
         assert!(blames(&report, words), "{wrong:?}: {}", report["verdict"]);

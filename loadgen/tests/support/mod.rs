@@ -8,7 +8,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -124,15 +124,50 @@ fn send_changed(
     websocket.send(Message::Binary(Bytes::from(bytes)))
 }
 
-/// One run at a time: a load generator measures what else the machine does, too.
-fn alone() -> std::sync::MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+/// A place on the machine for one run, while it lasts.
+enum Turn {
+    Shared(RwLockReadGuard<'static, ()>),
+    Alone(RwLockWriteGuard<'static, ()>),
 }
 
-/// Runs the tool with words split at blanks.
+impl Turn {
+    fn shared() -> Self {
+        Self::Shared(TURN.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn alone() -> Self {
+        Self::Alone(TURN.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A load generator measures what else the machine does, too: whoever goes as fast as it can, or fast, goes alone.
+    /// A low rate and a crowd that holds still leave room for others.
+    fn of(words: &str) -> Self {
+        let holds_still = words.starts_with("idle ") && !words.contains("--hot-for");
+        let rate = words.split_once("--rate ").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
+        if holds_still || rate.is_some_and(|rate: u32| rate <= SHARED_RATE_MAX) {
+            Self::shared()
+        } else {
+            Self::alone()
+        }
+    }
+}
+
+/// Messages per second.
+const SHARED_RATE_MAX: u32 = 200;
+
+static TURN: RwLock<()> = RwLock::new(());
+
+/// Runs the tool with words split at blanks: for what is refused, or goes at a low rate.
 pub(crate) fn load(words: &str) -> Output {
-    let _alone = alone();
+    load_in(Turn::shared(), words)
+}
+
+/// The same, while nothing else is run.
+pub(crate) fn load_alone(words: &str) -> Output {
+    load_in(Turn::alone(), words)
+}
+
+fn load_in(_turn: Turn, words: &str) -> Output {
     Command::new(env!("CARGO_BIN_EXE_corewire-load")).args(words.split_ascii_whitespace()).output().unwrap()
 }
 
@@ -143,10 +178,18 @@ pub(crate) fn report(words: &str) -> serde_json::Value {
 
 /// The same, with arguments that have blanks in them.
 pub(crate) fn report_with(words: &str, more: &[&str]) -> serde_json::Value {
+    report_in(Turn::of(words), words, more)
+}
+
+/// The same, while nothing else is run: for what is about time, or much in spite of its rate.
+pub(crate) fn report_alone(words: &str, more: &[&str]) -> serde_json::Value {
+    report_in(Turn::alone(), words, more)
+}
+
+fn report_in(_turn: Turn, words: &str, more: &[&str]) -> serde_json::Value {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let path = std::env::temp_dir().join(format!("corewire-load-{}-{count}.json", std::process::id()));
-    let _alone = alone();
     let output = Command::new(env!("CARGO_BIN_EXE_corewire-load"))
         .args(words.split_ascii_whitespace())
         .args(more)
