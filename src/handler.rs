@@ -351,6 +351,7 @@ impl<'a> Conn<'a> {
         let body = match message.into_payload() {
             crate::protocol::Payload::Borrowed(bytes) => Body::Borrowed(bytes),
             crate::protocol::Payload::Owned(vec) => Body::Shared(Bytes::from(vec)),
+            crate::protocol::Payload::Shared(bytes) => Body::Shared(bytes),
         };
         self.send(kind, body)
     }

@@ -173,6 +173,35 @@ fn talk(crowd: &mut [Client]) {
     crowd.iter_mut().for_each(|client| assert_eq!(client.message(), (BINARY, vec![7; 64])));
 }
 
+#[test]
+fn large_messages_leave_no_memory_behind_on_io_uring() {
+    large_messages_leave_no_memory_behind(IO_URING);
+}
+
+#[test]
+fn large_messages_leave_no_memory_behind_on_epoll() {
+    large_messages_leave_no_memory_behind(EPOLL);
+}
+
+/// Buffers are kept while large messages come, whoever sends them, and given back when no more do.
+fn large_messages_leave_no_memory_behind(variant: Variant) {
+    let binary = start(variant, &["--cores", "0"]);
+    let buffers = || binary.metric("memory_bytes", "cause=\"buffers\"");
+    let mut clients: Vec<_> = (0..4).map(|_| Client::open(binary.addr())).collect();
+    until("buffers are counted", || buffers() > 0);
+    let (idle, idle_kib) = (buffers(), settled_kib(&binary));
+    let payload: Vec<_> = (0..1_000_000u32).map(|n| n as u8).collect();
+    until("buffers are kept", || {
+        for client in &mut clients {
+            client.send(BINARY, &payload);
+            assert_eq!(client.message(), (BINARY, payload.clone()));
+        }
+        buffers() >= idle + 1_000_000
+    });
+    until("buffers are given back", || buffers() <= idle);
+    until("memory is given back", || binary.anonymous_kib() <= idle_kib + SLACK_KIB);
+}
+
 /// What a process may grow by for other reasons; the allocator's units are large beside so few connections.
 const SLACK_KIB: u64 = 768;
 

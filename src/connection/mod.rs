@@ -18,6 +18,7 @@ mod ending;
 mod events;
 mod extra;
 mod input;
+mod large;
 mod limits;
 mod memory;
 mod opening;
@@ -173,13 +174,13 @@ impl Connection {
         }
     }
 
-    /// Where the next bytes belong, if a large message is under way: to be appended there, within the capacity that it
-    /// has, and told to [`Connection::received_in_place`]. So they are not copied.
-    pub fn message_buffer(&mut self) -> Option<&mut Vec<u8>> {
+    /// Where the next bytes belong, if a large message is under way: to be received to the beginning of it, and told to
+    /// [`Connection::received_in_place`]. So they are not copied. It is never empty, and holds what is there already.
+    pub fn message_buffer(&mut self, workspace: &mut Workspace) -> Option<&mut [u8]> {
         if !self.receives_large() {
             return None;
         }
-        receiving::message_buffer(self.extra.as_mut()?)
+        receiving::message_buffer(self.extra.as_mut()?, &mut workspace.large)
     }
 
     /// Whether a large message is under way, whose bytes [`Connection::message_buffer`] would take.
@@ -189,7 +190,7 @@ impl Connection {
         websocket.reads() && !self.is_secure() && self.extra.as_deref().is_some_and(takes)
     }
 
-    /// `len` bytes were appended to [`Connection::message_buffer`].
+    /// `len` bytes were received to the beginning of [`Connection::message_buffer`].
     ///
     /// # Panics
     ///

@@ -5,6 +5,8 @@ use std::io::IoSlice;
 
 use bytes::Bytes;
 
+use super::large::LARGE_BYTES_MIN;
+
 /// Bytes that wait to be written, in order: small frames side by side in buffers of its own, large or shared
 /// payloads by reference.
 ///
@@ -18,6 +20,8 @@ pub struct Outbox {
     /// Bytes of the first segment that the kernel has taken already.
     written: usize,
     queued_bytes: usize,
+    /// The large payload that was written last, until it is [taken](Outbox::take_sent).
+    sent: Option<Bytes>,
 }
 
 #[derive(Debug)]
@@ -108,8 +112,10 @@ impl Outbox {
                 return;
             }
             self.written -= first_len;
-            if let Some(Segment::Own(buf)) = self.segments.pop_front() {
-                self.keep(buf);
+            match self.segments.pop_front() {
+                Some(Segment::Own(buf)) => self.keep(buf),
+                Some(Segment::Shared(bytes)) if bytes.len() >= LARGE_BYTES_MIN => self.sent = Some(bytes),
+                Some(Segment::Shared(_)) | None => {}
             }
         }
         if self.queued_bytes == 0 {
@@ -130,6 +136,11 @@ impl Outbox {
         newer.end_tail();
         self.queued_bytes += std::mem::take(&mut newer.queued_bytes);
         self.segments.append(&mut newer.segments);
+    }
+
+    /// The large payload that was written last, if one was since this was last asked.
+    pub fn take_sent(&mut self) -> Option<Bytes> {
+        self.sent.take()
     }
 
     /// Drops all that waits.

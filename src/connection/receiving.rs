@@ -2,6 +2,7 @@
 
 use super::extra::{self, Extra};
 use super::input::Input;
+use super::large::{LargeBuffer, LargeBuffers};
 use super::workspace::{WINDOW_BITS_MAX, Workspace};
 use crate::protocol::Opcode;
 use crate::protocol::Violation;
@@ -35,6 +36,13 @@ struct Frame {
     left: u64,
 }
 
+impl Frame {
+    /// What is left of it, as far as memory goes.
+    fn left_len(&self) -> usize {
+        usize::try_from(self.left).unwrap_or(usize::MAX)
+    }
+}
+
 /// A message whose frames are arriving.
 struct Assembly {
     kind: MessageKind,
@@ -42,7 +50,14 @@ struct Assembly {
     fragments: u32,
     utf8: Utf8Stream,
     /// Grows with what arrived, never with what was announced.
-    data: Vec<u8>,
+    data: Data,
+}
+
+/// The bytes of a message whose frames are arriving.
+enum Data {
+    Small(Vec<u8>),
+    /// Much had arrived, and much was to come.
+    Large(LargeBuffer),
 }
 
 /// What is agreed with the peer.
@@ -106,7 +121,7 @@ impl Receiving {
 
     /// Bytes of memory held beyond the value itself.
     pub(super) fn heap_bytes(&self) -> usize {
-        self.control.capacity() + self.message.as_ref().map_or(0, |m| m.data.capacity())
+        self.control.capacity() + self.message.as_ref().map_or(0, |message| message.data.capacity())
     }
 }
 
@@ -213,7 +228,7 @@ fn read_payload<'i>(
     input: &mut Input<'i>,
     workspace: &mut Workspace,
 ) -> Result<Option<Received<'i>>, Violation> {
-    let payload = input.take(usize::try_from(frame.left).unwrap_or(usize::MAX));
+    let payload = input.take(frame.left_len());
     if terms.role == Role::Server {
         mask::apply(payload, frame.key);
     }
@@ -269,7 +284,7 @@ fn data<'i>(
         return finish(slot, terms, kind_of(frame.opcode), frame.rsv1, Payload::Borrowed(payload), workspace).map(Some);
     }
     let message = extra::ensure(slot, workspace).receiving.message.get_or_insert_with(|| Assembly::new(frame));
-    message.push(payload)?;
+    message.push(payload, frame.left_len(), &mut workspace.large)?;
     if whole { end_frame(slot, terms, frame, workspace) } else { Ok(None) }
 }
 
@@ -288,31 +303,30 @@ fn end_frame<'i>(
     let message = slot.as_mut().and_then(|extra| extra.receiving.message.take()).expect("it was filled just above");
     if message.checks_utf8() {
         message.utf8.finish().map_err(|_| Violation::InvalidUtf8)?;
-        return Ok(Some(Received::Message(Message::new(message.kind, Payload::Owned(message.data)))));
+        return Ok(Some(Received::Message(Message::new(message.kind, message.data.into_payload()))));
     }
-    finish(slot, terms, message.kind, message.compressed, Payload::Owned(message.data), workspace).map(Some)
+    finish(slot, terms, message.kind, message.compressed, message.data.into_payload(), workspace).map(Some)
 }
 
-/// The buffer of the message under way, with room for some of what is to come of its frame and never for more. To be
-/// asked if [`has_much_to_come`].
-pub(super) fn message_buffer(extra: &mut Extra) -> Option<&mut Vec<u8>> {
-    let left = usize::try_from(extra.receiving.frame?.left).unwrap_or(usize::MAX);
-    let data = &mut extra.receiving.message.as_mut()?.data;
-    if data.len() == data.capacity() {
-        // In proportion to what has arrived, so that an announcement alone costs nothing.
-        data.reserve_exact(left.min(data.len() * DIRECT_GROWTH));
-    }
-    (data.capacity() - data.len() <= left).then_some(data)
+/// Room for some of what is to come of the frame under way, behind what has arrived of its message. To be asked if
+/// [`has_much_to_come`].
+pub(super) fn message_buffer<'a>(extra: &'a mut Extra, buffers: &mut LargeBuffers) -> Option<&'a mut [u8]> {
+    let left = extra.receiving.frame?.left_len();
+    Some(extra.receiving.message.as_mut()?.data.large(left, buffers).room(left, buffers))
 }
 
 /// Whether [`message_buffer`] is worth asking.
 pub(super) fn has_much_to_come(extra: &Extra) -> bool {
     let receiving = &extra.receiving;
-    let begun = receiving.message.as_ref().is_some_and(|message| message.data.len() >= DIRECT_BYTES_MIN);
-    begun && receiving.frame.is_some_and(|frame| frame.left >= DIRECT_BYTES_MIN as u64 && !frame.opcode.is_control())
+    let begun = receiving.message.as_ref().is_some_and(|message| is_much(message.data.len()));
+    begun && receiving.frame.is_some_and(|frame| is_much(frame.left_len()) && !frame.opcode.is_control())
 }
 
-/// `len` bytes were received to the end of the buffer that [`message_buffer`] gave.
+fn is_much(len: usize) -> bool {
+    len >= DIRECT_BYTES_MIN
+}
+
+/// `len` bytes were received to the beginning of what [`message_buffer`] gave.
 pub(super) fn received_in_place(
     slot: &mut Option<Box<Extra>>,
     terms: Terms,
@@ -323,13 +337,14 @@ pub(super) fn received_in_place(
     let (Some(frame), Some(message)) = (&mut receiving.frame, &mut receiving.message) else {
         unreachable!("the buffer was that of a message with a frame under way");
     };
-    let from = message.data.len() - len;
-    let fresh = &mut message.data[from..];
+    let checks_utf8 = message.checks_utf8();
+    let Data::Large(data) = &mut message.data else { unreachable!("the buffer was that of a large message") };
+    let fresh = data.received(len);
     if terms.role == Role::Server {
         mask::apply(fresh, frame.key);
     }
-    if message.checks_utf8() {
-        message.utf8.push(&message.data[from..]).map_err(|_| Violation::InvalidUtf8)?;
+    if checks_utf8 {
+        message.utf8.push(fresh).map_err(|_| Violation::InvalidUtf8)?;
     }
     frame.left -= len as u64;
     frame.key = mask::rotate(frame.key, len);
@@ -390,7 +405,7 @@ impl Assembly {
             compressed: frame.rsv1,
             fragments: 0,
             utf8: Utf8Stream::default(),
-            data: Vec::new(),
+            data: Data::Small(Vec::new()),
         }
     }
 
@@ -399,20 +414,63 @@ impl Assembly {
         self.kind == MessageKind::Text && !self.compressed
     }
 
-    fn push(&mut self, payload: &[u8]) -> Result<(), Violation> {
+    /// Appends `payload`; `left` bytes of its frame are to come.
+    fn push(&mut self, payload: &[u8], left: usize, buffers: &mut LargeBuffers) -> Result<(), Violation> {
         if self.checks_utf8() {
             self.utf8.push(payload).map_err(|_| Violation::InvalidUtf8)?;
         }
-        self.data.extend_from_slice(payload);
+        self.data.push(payload, left, buffers);
         Ok(())
+    }
+}
+
+impl Data {
+    fn len(&self) -> usize {
+        match self {
+            Self::Small(bytes) => bytes.len(),
+            Self::Large(large) => large.len(),
+        }
+    }
+
+    fn capacity(&self) -> usize {
+        match self {
+            Self::Small(bytes) => bytes.capacity(),
+            Self::Large(large) => large.capacity(),
+        }
+    }
+
+    fn push(&mut self, payload: &[u8], left: usize, buffers: &mut LargeBuffers) {
+        match self {
+            Self::Large(large) => large.push(payload),
+            // It would only be copied a second time.
+            Self::Small(bytes) if bytes.is_empty() && is_much(payload.len()) && is_much(left) => {
+                *self = Self::Large(LargeBuffer::begin(payload, left, buffers));
+            }
+            Self::Small(bytes) => bytes.extend_from_slice(payload),
+        }
+    }
+
+    /// The large buffer, made if there is none yet.
+    fn large(&mut self, left: usize, buffers: &mut LargeBuffers) -> &mut LargeBuffer {
+        if let Self::Small(bytes) = self {
+            *self = Self::Large(LargeBuffer::begin(bytes, left, buffers));
+        }
+        match self {
+            Self::Large(large) => large,
+            Self::Small(_) => unreachable!("it became large a line above"),
+        }
+    }
+
+    fn into_payload(self) -> Payload<'static> {
+        match self {
+            Self::Small(bytes) => Payload::Owned(bytes),
+            Self::Large(large) => Payload::Shared(large.into_bytes()),
+        }
     }
 }
 
 /// What must have arrived of a message, and be still to come of its frame, for reads straight into its buffer.
 const DIRECT_BYTES_MIN: usize = 32 << 10;
-
-/// How much room is made for what is to come, in multiples of what has arrived.
-const DIRECT_GROWTH: usize = 3;
 
 fn kind_of(opcode: Opcode) -> MessageKind {
     match opcode {

@@ -67,7 +67,9 @@ impl Connection {
         if let Some(secure) = self.extra.as_mut().and_then(|extra| extra.secure.as_mut()) {
             secure.release_if_idle();
         }
-        if self.outbox.as_ref().is_some_and(|outbox| outbox.is_empty())
+        let Some(outbox) = &mut self.outbox else { return };
+        workspace.reclaim(outbox);
+        if outbox.is_empty()
             && let Some(outbox) = self.outbox.take()
         {
             workspace.give_outbox(outbox);

@@ -1,6 +1,7 @@
 //! What all connections of one core share: limits, and buffers and codecs that one of them uses at a time.
 
 use super::extra::{DEFLATER_BYTES, Extra, INFLATER_BYTES};
+use super::large::LargeBuffers;
 use super::limits::{DeflateMode, Limits, Spans};
 use super::outbox::Outbox;
 use super::random::Random;
@@ -23,6 +24,8 @@ pub struct Workspace {
     /// By window bits, from 9 to 15: a compressor's window must not be larger than agreed (RFC 7692 §7.1.2.1).
     deflaters: [Option<Box<Deflater>>; 7],
     inflater: Option<Box<Inflater>>,
+    /// For large messages.
+    pub(super) large: LargeBuffers,
 }
 
 impl Workspace {
@@ -38,6 +41,7 @@ impl Workspace {
             extras: Vec::new(),
             deflaters: Default::default(),
             inflater: None,
+            large: LargeBuffers::default(),
         }
     }
 
@@ -64,7 +68,12 @@ impl Workspace {
     /// Bytes that pools hold on to, for the metrics.
     pub fn pooled_bytes(&self) -> usize {
         let outboxes = self.outboxes.len() * size_of::<Outbox>() + self.outboxes_heap_bytes;
-        outboxes + self.extras.len() * size_of::<Extra>() + self.deflated.capacity()
+        outboxes + self.extras.len() * size_of::<Extra>() + self.deflated.capacity() + self.large.free_bytes()
+    }
+
+    /// Whether the buffer of a large message was kept for the next one since the last call.
+    pub fn has_kept_large(&mut self) -> bool {
+        self.large.take_note()
     }
 
     /// Bytes that the codecs which connections share hold, for the metrics.
@@ -79,6 +88,7 @@ impl Workspace {
         self.outboxes_heap_bytes = 0;
         self.extras = Vec::new();
         self.deflated = Vec::new();
+        self.large.shrink();
     }
 
     pub(super) fn take_outbox(&mut self) -> Box<Outbox> {
@@ -89,10 +99,18 @@ impl Workspace {
 
     pub(super) fn give_outbox(&mut self, mut outbox: Box<Outbox>) {
         outbox.clear();
+        self.reclaim(&mut outbox);
         let heap_bytes = self.outboxes_heap_bytes + outbox.heap_bytes();
         if self.outboxes.len() < POOLED_MAX && heap_bytes <= POOLED_BYTES_MAX {
             self.outboxes_heap_bytes = heap_bytes;
             self.outboxes.push(outbox);
+        }
+    }
+
+    /// Takes the buffer of a large message that `outbox` has sent.
+    pub(super) fn reclaim(&mut self, outbox: &mut Outbox) {
+        if let Some(sent) = outbox.take_sent() {
+            self.large.reclaim(sent);
         }
     }
 

@@ -25,6 +25,8 @@ pub enum Payload<'a> {
     Borrowed(&'a [u8]),
     /// In a buffer of its own: it came in pieces, or was inflated.
     Owned(Vec<u8>),
+    /// In a buffer of its own that is used again when the message was sent on and nobody else has it: it is a large one.
+    Shared(Bytes),
 }
 
 impl<'a> Message<'a> {
@@ -61,6 +63,7 @@ impl<'a> Message<'a> {
         match self.payload {
             Payload::Borrowed(bytes) => Bytes::copy_from_slice(bytes),
             Payload::Owned(vec) => Bytes::from(vec),
+            Payload::Shared(bytes) => bytes,
         }
     }
 }
@@ -71,6 +74,7 @@ impl Payload<'_> {
         match self {
             Self::Borrowed(bytes) => bytes,
             Self::Owned(vec) => vec,
+            Self::Shared(bytes) => bytes,
         }
     }
 }

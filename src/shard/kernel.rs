@@ -173,12 +173,6 @@ pub(super) fn read(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Read {
     read_of(net::recv(socket, buffer, RecvFlags::DONTWAIT), room)
 }
 
-/// As [`read`], to the end of `bytes` and within its capacity, which must not be used up.
-pub(super) fn read_onto(socket: BorrowedFd<'_>, bytes: &mut Vec<u8>) -> Read {
-    let room = bytes.capacity() - bytes.len();
-    read_of(net::recv(socket, spare_capacity(bytes), RecvFlags::DONTWAIT), room)
-}
-
 fn read_of(received: rustix::io::Result<(usize, usize)>, room: usize) -> Read {
     match received {
         Ok((0, _)) => Read::Eof,

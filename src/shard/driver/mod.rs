@@ -28,7 +28,7 @@ use super::ring_write::{self, RingWrites};
 use super::runtime::{CoreRuntime, DriverChoice, Rung};
 use super::state::{Order, ShardOptions, State};
 use super::temperature::{Load, Thermostat};
-use crate::connection::{Span, Tick};
+use crate::connection::{Connection, Span, Tick};
 use crate::handler::Handler;
 use crate::mesh::{Mailbox, Outside, Post};
 use accepting::Accepting;
@@ -351,15 +351,31 @@ impl<H: Handler> Shard<H> {
         }
     }
 
-    /// Reads once. `finished`: the end of input comes after what is there.
+    /// Reads once, or, of a large message, several times. `finished`: the end of input comes after what is there.
     fn read_cold(&mut self, index: u32, finished: bool) {
-        let Some(fd) = &self.sockets[index].fd else { return };
+        let mut read = self.read_once(index);
+        for _ in 1..LARGE_READS_MAX {
+            if !matches!(read, Read::Full(_)) || !self.receives_large(index) {
+                break;
+            }
+            // If others had their turn now, the cache would have lost the message when its rest comes.
+            read = self.read_once(index);
+        }
+        if matches!(read, Read::Full(_)) || finished && matches!(read, Read::Bytes(_)) {
+            self.watch_anew(index);
+        }
+    }
+
+    fn receives_large(&mut self, index: u32) -> bool {
+        let cold = self.sockets[index].temperature == Temperature::Cold;
+        cold && self.state.core().connection(index).is_some_and(Connection::receives_large)
+    }
+
+    fn read_once(&mut self, index: u32) -> Read {
+        let Some(fd) = &self.sockets[index].fd else { return Read::Nothing };
         let large = self.state.message_buffer(index);
         let in_place = large.is_some();
-        let read = match large {
-            Some(bytes) => kernel::read_onto(fd.as_fd(), bytes),
-            None => kernel::read(fd.as_fd(), &mut self.buffer),
-        };
+        let read = kernel::read(fd.as_fd(), large.unwrap_or(&mut self.buffer));
         match read {
             Read::Bytes(len) | Read::Full(len) if in_place => self.state.handle_input_in_place(index, len),
             Read::Bytes(len) | Read::Full(len) => {
@@ -373,9 +389,7 @@ impl<H: Handler> Shard<H> {
             Read::Eof => self.state.handle_eof(index),
             Read::Broken => self.state.handle_reset(index),
         }
-        if matches!(read, Read::Full(_)) || finished && matches!(read, Read::Bytes(_)) {
-            self.watch_anew(index);
-        }
+        read
     }
 
     /// The socket has room again.
@@ -520,6 +534,8 @@ fn thermostat(rung: Rung, restless: bool) -> Thermostat {
 
 /// A read larger than this comes in pieces.
 const COLD_BUFFER_BYTES: usize = 64 << 10;
+/// Reads in a row of one large message, of 256 KiB at most, before others get their turn.
+const LARGE_READS_MAX: usize = 8;
 /// A flip costs 4 to 6 µs and a hot message saves about 0.8 µs: it pays from the eighth.
 const PROMOTE_STREAK: u8 = 8;
 const STREAK_GAP: Duration = Duration::from_millis(50);

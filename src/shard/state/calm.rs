@@ -1,6 +1,7 @@
 //! When a core gives memory back: after a wave, and never in the middle of load.
 //!
-//! A wave is many connections that finished their handshake, fell silent or left within a short time. What they
+//! A wave is many connections that finished their handshake, fell silent or left within a short time, or any large
+//! messages. What they
 //! used lies in pools then, and in pages that the allocator keeps. Giving it back costs milliseconds and has to be
 //! paid again when the next wave comes, so it is done once a wave has passed, when the core has little else to do.
 
@@ -29,6 +30,14 @@ impl Calm {
     pub(super) fn note_given_up(&mut self, messages: u64, now: Tick) {
         self.given_up += 1;
         if self.given_up >= WAVE_MIN && self.check.is_none() {
+            self.look_again(messages, now);
+        }
+    }
+
+    /// The buffer of a large message was kept for the next one: that alone is a wave, for as long as they come.
+    pub(super) fn note_kept(&mut self, messages: u64, now: Tick) {
+        self.given_up += WAVE_MIN;
+        if self.check.is_none() {
             self.look_again(messages, now);
         }
     }
@@ -105,6 +114,20 @@ mod tests {
         }
         let now = calm.next_at().expect("the wave is not forgotten");
         assert!(calm.has_come(messages + CALM_MESSAGES_MAX, now));
+        assert_eq!(calm.next_at(), None);
+    }
+
+    #[test]
+    fn one_large_message_is_a_wave_and_so_is_each_that_follows() {
+        let mut calm = Calm::default();
+        calm.note_kept(1, Tick(5));
+        for n in 2..100 {
+            let now = calm.next_at().expect("a buffer is kept");
+            calm.note_kept(n, now);
+            assert!(!calm.has_come(n, now), "they still come");
+        }
+        let now = calm.next_at().expect("a buffer is kept");
+        assert!(calm.has_come(99, now));
         assert_eq!(calm.next_at(), None);
     }
 

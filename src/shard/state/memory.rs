@@ -51,6 +51,12 @@ impl CoreState {
         self.calm.note_given_up(self.message_count(), self.now);
     }
 
+    /// The buffer of a large message was kept for the next one.
+    pub(super) fn note_kept(&mut self) {
+        self.survey.note_change();
+        self.calm.note_kept(self.message_count(), self.now);
+    }
+
     pub(super) fn has_calmed(&mut self) -> bool {
         self.calm.has_come(self.message_count(), self.now)
     }

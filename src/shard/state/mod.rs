@@ -114,16 +114,17 @@ impl<H: Handler> State<H> {
     }
 
     /// Where the next bytes of `index` belong, if a large message is under way and may be read now.
-    pub fn message_buffer(&mut self, index: u32) -> Option<&mut Vec<u8>> {
+    pub fn message_buffer(&mut self, index: u32) -> Option<&mut [u8]> {
         let large = self.core.connection(index).is_some_and(Connection::receives_large);
         if !large {
             return None;
         }
         self.core.hold_if_nearly_full(index);
-        self.core.connection_mut(index)?.message_buffer()
+        let workspace = &mut self.core.workspace;
+        self.core.slab.get_mut(index)?.connection.message_buffer(workspace)
     }
 
-    /// A read brought `len` bytes to the end of [`State::message_buffer`].
+    /// A read brought `len` bytes to the beginning of [`State::message_buffer`].
     pub fn handle_input_in_place(&mut self, index: u32, len: usize) {
         self.core.metrics.bytes_in.add(len as u64);
         let (workspace, now) = (&mut self.core.workspace, self.core.now);
@@ -327,6 +328,9 @@ impl<H: Handler> State<H> {
         // Later deadlines are found out when the earlier one comes: a message does not touch the wheel.
         if deadline < record.timer.due() {
             self.core.wheel.arm(&mut self.core.slab, index, deadline);
+        }
+        if self.core.workspace.has_kept_large() {
+            self.core.note_kept();
         }
         Some(step)
     }

@@ -271,8 +271,8 @@ impl Core {
         let Some(mut bytes) = self.take_input(index, link, out) else { return };
         match self.state.message_buffer(index) {
             Some(buffer) => {
-                let len = bytes.len().min(buffer.capacity() - buffer.len());
-                buffer.extend_from_slice(&bytes[..len]);
+                let len = bytes.len().min(buffer.len());
+                buffer[..len].copy_from_slice(&bytes[..len]);
                 bytes.drain(len..).rev().for_each(|byte| out.links[link].up.push_front(byte));
                 self.state.handle_input_in_place(index, len);
             }
