@@ -1,7 +1,7 @@
 //! Large messages: each is received straight into a buffer of its own, and buffers are used again.
 //!
-//! A fresh buffer for each message would be memory that the kernel clears page by page and that no cache holds. So a
-//! buffer comes back when what it held was sent, unless somebody else still has it, and the next message gets it.
+//! A fresh buffer for each message would be copied as it grows, and no cache would hold it. So a buffer comes back when
+//! what it held was sent, unless somebody else still has it, and the next message gets it.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -165,7 +165,7 @@ const PAGE_BYTES: usize = 4096;
 
 /// Where in a page a message begins. The kernel lays what is sent side by side from the beginning of a page on, behind
 /// the frame's header. If the message began at a page's beginning too, each byte would be copied to an address that is
-/// 1 to 15 bytes further in its page than the one it comes from, and that takes AMD's Zen 3 and Zen 4 (`rep movsb`)
+/// 1 to 15 bytes further in its page than the one it comes from, and that takes the copy (`rep movsb` on AMD's Zen 4)
 /// fourteen times as long: 300 µs instead of 21 for 1 MiB. The middle is as far from that as can be, on the way in as
 /// well as on the way out.
 const MID_PAGE: usize = PAGE_BYTES / 2;
