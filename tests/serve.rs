@@ -173,6 +173,35 @@ fn newcomers_get_the_last_value_where_one_is_kept() {
 }
 
 #[test]
+fn who_cannot_recover_gets_the_last_value_where_one_is_kept() {
+    for variant in VARIANTS {
+        let server = stage_with(variant, true, several());
+        for n in 0..3 {
+            publish(&server, "last:eur", DataKind::Json, &n.to_string());
+        }
+        until("all are published", || server.sum(|metrics| &metrics.publications) == 3);
+        let mut client = connected(&server);
+        let subscribe = |id, epoch: &str, offset| {
+            let recover = format!(r#"{{"epoch":"{epoch}","offset":{offset}}}"#);
+            format!(r#"{{"type":"subscribe","id":{id},"topic":"last:eur","recover":{recover}}}"#)
+        };
+        // From another life of the topic, and then from too far back in this one.
+        let ack = ask(&mut client, &subscribe(2, "00000000000000aa", 7));
+        let epoch = field(&ack, "epoch");
+        let want = format!(r#""epoch":"{epoch}","offset":3,"recovered":false,"replay":1}}"#);
+        assert!(ack.ends_with(&want), "{ack}");
+        assert_eq!(client.text(), r#"{"type":"message","topic":"last:eur","offset":3,"data":2}"#);
+        ask(&mut client, r#"{"type":"unsubscribe","id":3,"topic":"last:eur"}"#);
+        let ack = ask(&mut client, &subscribe(4, &epoch, 1));
+        assert!(ack.ends_with(&want), "{ack}");
+        assert_eq!(client.text(), r#"{"type":"message","topic":"last:eur","offset":3,"data":2}"#);
+        ask(&mut client, r#"{"type":"unsubscribe","id":5,"topic":"last:eur"}"#);
+        let ack = ask(&mut client, &subscribe(6, &epoch, 2));
+        assert!(ack.contains(r#""recovered":true,"replay":1"#), "{ack}");
+    }
+}
+
+#[test]
 fn the_page_says_whether_clients_may_publish() {
     for (args, want) in [(&[][..], "const mayPublish = false;"), (&["--demo"], "const mayPublish = true;")] {
         let all = [&["serve", "--admin", "off"], args].concat();

@@ -281,6 +281,27 @@ fn newcomers_get_the_last_value_where_one_is_kept() {
 }
 
 #[test]
+fn who_cannot_recover_gets_the_last_value_where_one_is_kept() {
+    for variant in VARIANTS {
+        let place = Place::plain(variant);
+        place.publish("last:eur", "0");
+        let mut source = place.open("topic=last:eur").begun();
+        assert_eq!(source.text(), "0");
+        let id = source.last_id.clone();
+        drop(source);
+        for n in 1..3 {
+            place.publish("last:eur", &n.to_string());
+        }
+        until("all are published", || place.server.sum(|metrics| &metrics.publications) == 3);
+        let mut back = place.back("topic=last:eur", &id);
+        assert_eq!(back.event(), ("gap".into(), "last:eur".into()));
+        assert!(back.last_id.ends_with("-2"), "the last value has not come yet: {}", back.last_id);
+        assert_eq!(back.text(), "2");
+        assert!(back.last_id.ends_with("-3"), "{}", back.last_id);
+    }
+}
+
+#[test]
 fn patterns_hear_without_an_id() {
     for variant in VARIANTS {
         let place = Place::plain(variant);

@@ -203,7 +203,8 @@ pub enum Want {
     Nothing,
     /// The newest publication, if it is kept.
     Last,
-    /// Everything after this.
+    /// Everything after this. If that cannot be told, the newest publication where the namespace
+    /// [keeps one](super::Namespace::keeps_last_value), and nothing elsewhere.
     Since(Position),
 }
 

@@ -107,6 +107,14 @@ pub enum NamespaceError {
 /// Most publications that a topic may keep.
 pub const HISTORY_MESSAGES_MAX: usize = 1_000_000;
 
+impl Namespace {
+    /// Whether its topics keep one value, for whoever does not know it yet: newcomers, and those who come back and
+    /// cannot be told all that they missed.
+    pub fn keeps_last_value(&self) -> bool {
+        self.history_messages == 1
+    }
+}
+
 impl Default for Namespace {
     /// Everybody may subscribe, no client publishes; a minute of history, 100 publications and 1 MiB at most.
     fn default() -> Self {

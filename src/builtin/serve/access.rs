@@ -100,7 +100,7 @@ pub(super) fn publisher(namespace: &Namespace, user: Option<&User>) -> Option<Ar
 
 /// What somebody new is told of the past: the last value, where that is what the namespace keeps.
 pub(super) fn newcomers(namespace: &Namespace) -> Want {
-    if namespace.history_messages == 1 { Want::Last } else { Want::Nothing }
+    if namespace.keeps_last_value() { Want::Last } else { Want::Nothing }
 }
 
 /// The time by which tokens are judged.

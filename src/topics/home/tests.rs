@@ -33,7 +33,8 @@ impl Bench {
         let mut options = HomeOptions::new(0, 4, 7);
         change(&mut options);
         let short = Namespace { name: "short".to_owned(), history_messages: 2, ..Namespace::default() };
-        let namespaces = Namespaces::new(Namespace { presence: true, ..Namespace::default() }, [short]);
+        let last = Namespace { name: "last".to_owned(), history_messages: 1, ..Namespace::default() };
+        let namespaces = Namespaces::new(Namespace { presence: true, ..Namespace::default() }, [short, last]);
         Self { home: Home::new(options, Arc::new(namespaces.expect("good"))), now: Moment(0) }
     }
 
@@ -125,6 +126,28 @@ fn who_comes_back_is_told_exactly_what_it_missed() {
     bench.wait(Duration::from_secs(60));
     let (horizon, offsets, _) = bench.subscribe(1, "short:a", since(3));
     assert_eq!((horizon.oldest, offsets), (5, vec![]), "too old by now");
+}
+
+#[test]
+fn who_cannot_be_told_all_is_told_the_last_value_where_one_is_kept() {
+    let mut bench = Bench::new(|_| {});
+    for text in ["1", "2", "3"] {
+        bench.publish(publish("last:a", text));
+    }
+    let (horizon, ..) = bench.subscribe(1, "last:a", Want::Nothing);
+    let cases = [
+        ("all of it", horizon.position.epoch, 2, vec![3]),
+        ("nothing was missed", horizon.position.epoch, 3, vec![]),
+        ("not kept", horizon.position.epoch, 1, vec![3]),
+        ("ahead", horizon.position.epoch, 4, vec![3]),
+        ("another life", Epoch::new(1), 3, vec![3]),
+    ];
+    for (name, epoch, offset, told) in cases {
+        assert_eq!(bench.subscribe(1, "last:a", Want::Since(Position { epoch, offset })).1, told, "{name}");
+    }
+    bench.wait(Duration::from_secs(60));
+    let (_, offsets, _) = bench.subscribe(1, "last:a", Want::Since(Position { offset: 1, ..horizon.position }));
+    assert_eq!(offsets, [0; 0], "too old by now");
 }
 
 #[test]

@@ -54,17 +54,18 @@ impl TopicState {
         publication
     }
 
-    /// What a subscriber is to be told of the past. If that cannot be told, it is nothing; the horizon says why.
+    /// What a subscriber is to be told of the past. If that cannot be told, it is the last value where one is kept, and
+    /// nothing elsewhere; the horizon says why.
     pub(super) fn recall(&mut self, want: Want, now: Moment) -> (Horizon, Vec<Publication>) {
         self.used_at = now;
         let horizon = self.horizon(now);
         let publications = match want {
             Want::Nothing => Vec::new(),
-            Want::Last => self.history.last().cloned().into_iter().collect(),
             Want::Since(since) if horizon.recovers(since).is_ok() => {
                 self.history.since(since.offset).cloned().collect()
             }
-            Want::Since(_) => Vec::new(),
+            Want::Since(_) if !self.namespace.keeps_last_value() => Vec::new(),
+            Want::Since(_) | Want::Last => self.history.last().cloned().into_iter().collect(),
         };
         (horizon, publications)
     }

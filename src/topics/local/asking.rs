@@ -42,7 +42,7 @@ pub enum Recovery {
     NotAsked,
     /// All of it.
     Recovered,
-    /// Nothing of it.
+    /// Not all of it: where the namespace keeps a last value that is all it is told, and elsewhere nothing.
     NotRecovered(NotRecovered),
 }
 
@@ -53,6 +53,8 @@ pub(super) struct Told<'a> {
     pub(super) asked: Want,
     pub(super) horizon: Horizon,
     pub(super) publications: &'a [Publication],
+    /// Whether the namespace keeps a last value for those who cannot be told what they missed.
+    pub(super) keeps_last_value: bool,
 }
 
 impl Asking {
@@ -84,6 +86,7 @@ impl<'a> Told<'a> {
                 Ok(()) => self.since(since).map(|missed| (Recovery::Recovered, missed)),
                 // On another core it has heard what came after this answer had been sent.
                 Err(NotRecovered::Ahead) if waiter.is_late => None,
+                Err(why) if self.keeps_last_value => self.last().map(|last| (Recovery::NotRecovered(why), last)),
                 Err(why) => Some((Recovery::NotRecovered(why), &[])),
             },
         }
@@ -165,7 +168,8 @@ mod tests {
                 Want::Last => &publications[3..],
                 Want::Since(_) => &publications[..],
             };
-            let served = Told { asked, horizon, publications }.serve(&waiters(&[want])[0]);
+            let told = Told { asked, horizon, publications, keeps_last_value: false };
+            let served = told.serve(&waiters(&[want])[0]);
             served.map(|(recovery, missed)| (recovery, missed.iter().map(|missed| missed.offset).collect::<Vec<_>>()))
         };
         use Recovery::{NotAsked, Recovered};
@@ -190,7 +194,35 @@ mod tests {
             assert_eq!(serve(asked, want), served, "{asked:?} {want:?}");
         }
         let late = Waiter { is_late: true, ..waiters(&[since(10)])[0] };
-        let told = Told { asked: since(5), horizon, publications: &publications };
+        let told = Told { asked: since(5), horizon, publications: &publications, keeps_last_value: false };
         assert_eq!(told.serve(&late), None, "it may know more than this answer");
+    }
+
+    #[test]
+    fn whose_recovery_fails_gets_the_last_value_where_one_is_kept() {
+        let draft = Draft { kind: DataKind::Text, data: Bytes::new(), key: None, publisher: None };
+        let last = [Publication { offset: 9, draft }];
+        let kept = Horizon { position: at(1, 9), oldest: 9 };
+        let gone = Horizon { oldest: 10, ..kept };
+        let other = Want::Since(at(2, 4));
+        let not = |why, missed: &'static [u64]| Some((Recovery::NotRecovered(why), missed.to_vec()));
+        let cases = [
+            (kept, since(5), &last[..], since(5), not(NotRecovered::NotKept, &[9])),
+            (kept, since(5), &last, other, not(NotRecovered::EpochChanged, &[9])),
+            (kept, since(8), &last, since(6), not(NotRecovered::NotKept, &[9])),
+            (kept, Want::Last, &last, since(10), not(NotRecovered::Ahead, &[9])),
+            // These answers say nothing of the past: it must be asked for again.
+            (kept, Want::Nothing, &[], since(5), None),
+            (kept, since(9), &[], other, None),
+            (gone, Want::Nothing, &[], since(5), not(NotRecovered::NotKept, &[])),
+            (gone, since(5), &[], other, not(NotRecovered::EpochChanged, &[])),
+        ];
+        for (horizon, asked, publications, want, served) in cases {
+            let told = Told { asked, horizon, publications, keeps_last_value: true };
+            let got = told.serve(&waiters(&[want])[0]);
+            let got =
+                got.map(|(recovery, missed)| (recovery, missed.iter().map(|missed| missed.offset).collect::<Vec<_>>()));
+            assert_eq!(got, served, "{horizon:?} {asked:?} {want:?}");
+        }
     }
 }

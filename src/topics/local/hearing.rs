@@ -140,7 +140,8 @@ impl Local {
         outlet: &mut impl Outlet,
     ) {
         let Some((index, asking)) = self.take_asking(topic, ticket) else { return };
-        let told = Told { asked: asking.want, horizon, publications };
+        let keeps_last_value = self.namespaces.of(topic).keeps_last_value();
+        let told = Told { asked: asking.want, horizon, publications, keeps_last_value };
         if !self.catch_up(index, topic, &told, outlet) {
             return self.ask(index, topic, true, asking.waiters, now, outlet);
         }

@@ -47,7 +47,7 @@ impl Simulation {
             outbox_len: 1 + random.below(8) as usize,
             backlog_bytes: 300 + random.below(8000) as usize,
         };
-        let names = ["whole:a", "whole:b", "short:a", "none:a", "drop:a", "latest:a", "latest:b", "else"];
+        let names = ["whole:a", "whole:b", "short:a", "none:a", "last:a", "drop:a", "latest:a", "latest:b", "else"];
         let topics = names.map(|name| Topic::parse(name).expect(name)).to_vec();
         let clients = (0..3 + random.below(10)).map(|_| client(&mut random, &topics)).collect();
         Self {
@@ -406,6 +406,7 @@ fn namespaces() -> Namespaces {
         Namespace { presence: true, ..whole("whole") },
         Namespace { history_messages: 3, history_ttl: Duration::from_secs(1), ..named("short") },
         Namespace { history_messages: 0, ..named("none") },
+        Namespace { history_messages: 1, ..named("last") },
         Namespace { slow_consumer: SlowConsumer::DropOldest, ..whole("drop") },
         Namespace { slow_consumer: SlowConsumer::Latest, ..whole("latest") },
     ];

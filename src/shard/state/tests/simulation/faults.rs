@@ -62,8 +62,9 @@ faults! {
     failed_recoveries,
     /// Publications that came by recovery.
     replayed,
-    /// Last values for newcomers.
+    /// Last values for newcomers, and for those whose recovery failed.
     last_values,
+    last_values_after_failure,
     /// Subscriptions that the server ended because something was lost.
     ended_for_loss,
     /// Questions to homes that were not answered in time.
