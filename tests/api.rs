@@ -6,17 +6,17 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use common::binary::Binary;
+use common::commands::{at_home_on, hold};
 use common::tokens::{SECRET, token};
 use common::{Client, Folder, PATIENCE, TestServer, VARIANTS, Variant, serve, until};
-use corewire::builtin::{Act, Command, Serve, Who};
+use corewire::builtin::Serve;
 use corewire::control::{
     self, ApiOptions, ApiSettings, BuildInfo, ControlHandle, ControlOptions, ControlSource, CoreMetrics,
 };
-use corewire::topics::{Topic, home_of};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -564,8 +564,7 @@ fn a_reload_changes_keys_and_namespaces_or_nothing() {
 fn a_core_that_does_not_answer_in_time_is_named() {
     for variant in VARIANTS {
         let (server, control, api) = in_this_process(variant);
-        let topic = (0..).map(|n| format!("t{n}")).find(|name| home_of(&Topic::parse(name).expect("good"), 2) == 0);
-        let topic = topic.expect("hashes differ");
+        let topic = at_home_on(0, "t");
         let mut clients = Vec::new();
         until("both cores have one", || {
             clients.push(Client::open_at(server.addr, &format!("/ws?topic={topic}")));
@@ -576,16 +575,7 @@ fn a_core_that_does_not_answer_in_time_is_named() {
         until("all have subscribed", || api.get(&path).1["subscribers"] == json!(clients.len()));
 
         // Core 1 does nothing until `busy` is dropped.
-        let (entered, is_in) = mpsc::channel();
-        let (busy, released) = mpsc::channel::<()>();
-        let released = Mutex::new(released);
-        let answer = move |_| {
-            entered.send(()).expect("somebody waits for it");
-            let _ = released.lock().expect("only once").recv();
-        };
-        let command = Command { who: Who::All, act: Act::List { most: 1 }, from: 0, answer: Box::new(answer) };
-        server.handle.cast(1, Arc::new(command)).expect("there is room");
-        is_in.recv_timeout(PATIENCE).expect("the core comes to it");
+        let busy = hold(&server.handle, 1);
 
         let (status, told) = api.post("/publish", &json!({ "topic": topic, "data": "x", "wait": true }));
         let here = told["subscribers"].as_u64().expect("a number");

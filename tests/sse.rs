@@ -13,10 +13,11 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
+use common::commands::{at_home_on, command, hold};
 use common::pki::{Pki, connect};
 use common::tokens::{now, token, verifier};
 use common::{Client, PATIENCE, TestServer, VARIANTS, Variant, at_once, random, serve, until};
-use corewire::builtin::{Admission, Serve};
+use corewire::builtin::{Act, Admission, Serve};
 use corewire::connection::Limits;
 use corewire::handler::{Accept, Closed, Conn, ConnId, Core, Deferred, Delivery, Handler, Request, Upgrade, Wire};
 use corewire::http::Response;
@@ -137,6 +138,11 @@ impl Source {
         let request =
             format!("GET /sse?{query} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n{again}\r\n");
         client.send_raw(request.as_bytes());
+        Self::after_request(client, last_id)
+    }
+
+    #[track_caller]
+    fn after_request(mut client: Client, last_id: &str) -> Self {
         let head = client.reply();
         assert_eq!(head.status, 200, "{head:?}");
         let (last_id, id) = (last_id.to_owned(), last_id.to_owned());
@@ -331,6 +337,60 @@ fn patterns_hear_without_an_id() {
             assert_eq!(sorted, ["by name and pattern, once", "end"], "{next:?}");
         }
         assert!(both.last_id != id && both.last_id.ends_with("-1"), "{}", both.last_id);
+    }
+}
+
+/// Until something of a pattern comes, which is when all cores know it.
+fn wait_for_pattern(place: &Place, source: &mut Source, topic: &str) {
+    source.client.set_read_timeout(Duration::from_millis(50));
+    until("the pattern is heard", || {
+        place.publish(topic, "?");
+        source.client.peek()
+    });
+    source.client.set_read_timeout(PATIENCE);
+    place.publish(topic, "!");
+    while source.text() != "!" {}
+}
+
+#[test]
+fn what_is_ended_before_it_begins_keeps_nothing_waiting() {
+    for variant in VARIANTS {
+        let place = Place::plain(variant);
+        let handle = &place.server.handle;
+        let (here, there) = (at_home_on(0, "kept:t"), at_home_on(1, "kept:t"));
+        // Core 1 is silent: nothing of its topics begins, and who connects there is not answered.
+        let silent = hold(handle, 1);
+        let open = |query: &str| loop {
+            let mut client = place.connect();
+            client.send_raw(format!("GET /sse?{query} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
+            client.set_read_timeout(Duration::from_millis(100));
+            if client.peek() {
+                client.set_read_timeout(PATIENCE);
+                return Source::after_request(client, "");
+            }
+        };
+        let both = open(&format!("topic={here}&topic={there}&topic=w:*&topic=x:*"));
+        let mut only = open(&format!("topic={there}&topic=w:*"));
+        let unsubscribe = |subject: &str| {
+            let act = Act::Unsubscribe { subject: subject.into() };
+            command(handle, 0, act).done
+        };
+        assert_eq!(unsubscribe("x:*"), 1, "it waits for topics to begin, and is there all the same");
+        assert_eq!((unsubscribe(&there), unsubscribe(&there)), (2, 0));
+        drop(silent);
+        let mut both = both.begun();
+        assert!(both.last_id.ends_with("-0") && !both.last_id.contains(','), "one topic is left: {}", both.last_id);
+        wait_for_pattern(&place, &mut both, "w:a");
+        wait_for_pattern(&place, &mut only, "w:a");
+        for topic in ["x:a", &there, &here] {
+            place.publish(topic, topic);
+        }
+        let probes = ["?", "!"];
+        let next = std::iter::repeat_with(|| both.text()).find(|text| !probes.contains(&&**text));
+        assert_eq!(next.as_ref(), Some(&here), "and nothing of what was ended");
+        // Nothing is left of the one, and it could not subscribe again.
+        assert_eq!(unsubscribe("w:*"), 2);
+        while only.told() != Told::End {}
     }
 }
 

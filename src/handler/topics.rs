@@ -170,6 +170,15 @@ impl Core<'_> {
         self.reach.unsubscribe(id, subject)
     }
 
+    /// As [`Conn::subscribe_pattern`], for any connection of this core.
+    ///
+    /// # Errors
+    ///
+    /// As [`Conn::subscribe`].
+    pub fn subscribe_conn_to_pattern(&mut self, id: ConnId, pattern: &Pattern) -> Result<(), CannotSubscribe> {
+        self.reach.subscribe_pattern(id, pattern)
+    }
+
     /// What a connection of this core speaks; `None` if it is gone.
     pub fn wire_of(&self, id: ConnId) -> Option<Wire> {
         self.reach.wire_of(id)

@@ -24,6 +24,8 @@ use corewire::server::{Builder, DriverChoice, Handle, Running, Server, StartErro
 
 #[cfg(feature = "cli")]
 pub mod binary;
+#[cfg(feature = "cli")]
+pub mod commands;
 #[cfg(feature = "tls")]
 pub mod pki;
 #[cfg(feature = "webhooks")]

@@ -158,10 +158,23 @@ impl Serve {
         match &mut session.0 {
             Speaks::V1(client) => self.forbid(core, id, client, subject),
             Speaks::Raw(_) | Speaks::Sse(_) => {
-                let ended = core.unsubscribe_conn(id, subject);
-                if ended && let Ok(subject) = access::subject(subject) {
+                let mut ended = core.unsubscribe_conn(id, subject);
+                let was_awaited = match &mut session.0 {
+                    Speaks::Sse(slot) => {
+                        let was_awaited =
+                            slot.as_mut().is_some_and(|client| self.streams.give_up(core, id, client, subject));
+                        slot.take_if(|client| client.is_forgettable());
+                        was_awaited
+                    }
+                    Speaks::Raw(_) | Speaks::V1(_) | Speaks::Surplus => false,
+                };
+                if ended
+                    && !was_awaited
+                    && let Ok(subject) = access::subject(subject)
+                {
                     self.watch.unsubscribed(id, &subject);
                 }
+                ended |= was_awaited;
                 if ended && core.subscription_count_of(id) == 0 {
                     // It cannot subscribe again, and would wait for nothing.
                     core.close_conn(id, close::DISCONNECTED, DISCONNECTED);

@@ -30,11 +30,9 @@ pub(super) const SEVERAL: Wire = Wire(3);
 /// What is remembered of a client, if there is anything.
 #[derive(Debug)]
 pub(super) struct Client {
-    /// What it wants to subscribe to, until all topics of it have begun.
-    subjects: Box<[Subject]>,
+    /// What it wants to subscribe to: topics until they have begun, patterns until all topics have.
+    awaited: Vec<Subject>,
     since: Since,
-    /// Topics that have not begun.
-    pending: usize,
     user: Option<User>,
     valid_until: Option<UnixSeconds>,
     /// Where the connections from an address are limited.
@@ -69,12 +67,12 @@ impl Client {
                 Ok(Err(_)) | Err(_) => Since::Unknown,
             },
         };
-        Self { subjects, since, pending: 0, user, valid_until, seat, arrival }
+        Self { awaited: subjects.into_vec(), since, user, valid_until, seat, arrival }
     }
 
     /// Whether it is like all others, so that nothing need be kept.
     pub(super) fn is_forgettable(&self) -> bool {
-        self.subjects.is_empty() && self.user.is_none() && self.valid_until.is_none() && self.seat.is_none()
+        self.awaited.is_empty() && self.user.is_none() && self.valid_until.is_none() && self.seat.is_none()
     }
 
     /// Where it came from, and when.
@@ -99,9 +97,19 @@ impl Client {
         self.valid_until
     }
 
-    /// What the stream is sent for a publication.
+    /// What the stream is sent for a publication. To be asked before anything has begun.
     pub(super) fn wire(&self) -> Wire {
-        if let [Subject::Topic(_)] = &*self.subjects { ONE } else { SEVERAL }
+        if let [Subject::Topic(_)] = &*self.awaited { ONE } else { SEVERAL }
+    }
+
+    /// This is awaited no more. Answers whether it was.
+    fn forget(&mut self, name: &str) -> bool {
+        let place = self.awaited.iter().position(|subject| access::name_of(subject) == name);
+        place.map(|place| self.awaited.swap_remove(place)).is_some()
+    }
+
+    fn has_begun(&self) -> bool {
+        !self.awaited.iter().any(|subject| matches!(subject, Subject::Topic(_)))
     }
 
     /// What is wanted of the past of a topic.
@@ -118,11 +126,11 @@ impl Client {
 
     /// All topics have begun. Now patterns do: what they bring of a topic that is still being recovered would have come
     /// too early.
-    fn finish(&mut self, conn: &mut Conn<'_>) {
+    fn finish(&mut self, core: &mut Core<'_>, id: ConnId) {
         self.since = Since::Nothing;
-        for subject in std::mem::take(&mut self.subjects) {
+        for subject in std::mem::take(&mut self.awaited) {
             if let Subject::Pattern(pattern) = subject {
-                let subscribed = conn.subscribe_pattern(&pattern);
+                let subscribed = core.subscribe_conn_to_pattern(id, &pattern);
                 debug_assert_ne!(subscribed, Err(CannotSubscribe::Already), "each stands there once");
             }
         }
@@ -135,7 +143,7 @@ impl Streams {
         let id = conn.id();
         send(conn, id, sse::opening(RETRY));
         let mut stands = Positions::default();
-        for subject in &client.subjects {
+        for subject in &client.awaited {
             let Subject::Topic(topic) = subject else { continue };
             let want = client.want(conn, topic);
             let has_presence = conn.namespaces().of(topic).presence;
@@ -146,13 +154,12 @@ impl Streams {
             }
             let subscribed = conn.subscribe(topic, want, member);
             debug_assert_ne!(subscribed, Err(CannotSubscribe::Already), "each stands there once");
-            client.pending += 1;
         }
         if client.wire() == SEVERAL {
             self.0.insert(id, stands);
         }
-        if client.pending == 0 {
-            client.finish(conn);
+        if client.has_begun() {
+            client.finish(conn, id);
         }
     }
 
@@ -172,8 +179,8 @@ impl Streams {
             Since::Nothing => false,
             Since::Positions(_) | Since::Unknown => begun.recovery != Recovery::Recovered,
         };
-        client.pending -= 1;
-        let (id, is_last) = (conn.id(), client.pending == 0);
+        client.forget(topic.as_str());
+        let (id, is_last) = (conn.id(), client.has_begun());
         let mut event = Vec::new();
         self.write_id(id, topic, to_wire(position), true, &mut event);
         if is_gap {
@@ -185,8 +192,27 @@ impl Streams {
             send(conn, id, event);
         }
         if is_last {
-            client.finish(conn);
+            client.finish(conn, id);
         }
+    }
+
+    /// A back end has ended this topic or pattern. Answers whether the client was still waiting for it; if nothing else
+    /// kept its patterns waiting, they begin.
+    pub(super) fn give_up(&mut self, core: &mut Core<'_>, id: ConnId, client: &mut Client, name: &str) -> bool {
+        let had_begun = client.has_begun();
+        let was_awaited = client.forget(name);
+        if !had_begun && client.has_begun() {
+            // Where it stands in the topics that are left, if there are any.
+            let positions = self.0.get(&id).filter(|positions| !positions.is_empty());
+            if let Some(positions) = positions {
+                let mut event = Vec::new();
+                sse::write_id(&mut event, positions);
+                event.push(b'\n');
+                send(core, id, event);
+            }
+            client.finish(core, id);
+        }
+        was_awaited
     }
 
     /// What goes before a publication in this stream alone.
