@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::binary::Binary;
+use common::commands::{at_home_on, hold};
 use common::target::{Say, Target};
 use common::tokens::{token, verifier};
 use common::{Client, Folder, PATIENCE, TestServer, VARIANTS, Variant, serve, until};
@@ -96,6 +97,9 @@ fn show(event: &Event) -> String {
             format!("{} {subject:?}", user(client))
         }
         Event::Occupied(topic) | Event::Vacated(topic) => topic.as_str().to_owned(),
+        Event::Unanswered { client, topic, draft } => {
+            format!("{} {} {}", user(client), topic.as_str(), String::from_utf8_lossy(&draft.data))
+        }
         Event::Published { client, topic, position, draft } => {
             let data = String::from_utf8_lossy(&draft.data);
             format!("{} {} {} {:?} {data}", user(client), topic.as_str(), position.offset, draft.kind)
@@ -152,6 +156,36 @@ fn the_life_of_clients() {
         assert_eq!(wait_for(&diary, "disconnected", 2)[1], "ada 1006 transport");
         assert_eq!(told(&diary, "unsubscribed").len(), 1, "with a connection its subscriptions end untold");
         assert_eq!(told(&diary, "occupied").len(), 1);
+    }
+}
+
+/// The publication is accepted in the end, but its publisher was told that nobody knows, and so is the back end: what
+/// is not told as published is not lost silently.
+#[test]
+fn what_a_topic_does_not_answer_is_told() {
+    for variant in VARIANTS {
+        let diary = Arc::new(Diary::default());
+        let server = stage(variant, diary.clone());
+        let topic = at_home_on(1, "t");
+        let silent = hold(&server.handle, 1);
+        // Who comes to the core that is silent is not let in.
+        let mut bob = std::iter::repeat_with(|| {
+            let mut client = Client::tcp(server.addr);
+            client.send_raw(common::request("/ws", "Sec-WebSocket-Protocol: corewire.v1\r\n").as_bytes());
+            client.set_read_timeout(Duration::from_millis(100));
+            client.peek().then_some(client)
+        });
+        let mut bob = bob.find_map(|client| client).expect("the other core listens too");
+        bob.set_read_timeout(PATIENCE);
+        assert_eq!(bob.reply().status, 101);
+        ask_well(&mut bob, json!({"type": "connect", "id": 1, "token": token(json!({"sub": "bob"}))}));
+        let answer = ask(&mut bob, json!({"type": "publish", "id": 2, "topic": topic, "data": "hi"}));
+        assert_eq!(answer["code"], "unanswered");
+        assert_eq!(wait_for(&diary, "unanswered", 1), [format!("bob {topic} \"hi\"")]);
+        drop(silent);
+        ask_well(&mut bob, json!({"type": "publish", "id": 3, "topic": topic, "data": "again"}));
+        assert_eq!(wait_for(&diary, "published", 1), [format!("bob {topic} 2 Json \"again\"")], "the first is there");
+        assert_eq!(told(&diary, "unanswered").len(), 1);
     }
 }
 

@@ -65,6 +65,16 @@ pub enum Event {
         /// What.
         draft: Draft,
     },
+    /// A topic gave no answer in time to what a client published: it may have accepted it, and no
+    /// [`Event::Published`] will say so.
+    Unanswered {
+        /// Who.
+        client: Client,
+        /// Where.
+        topic: Topic,
+        /// What.
+        draft: Draft,
+    },
 }
 
 /// An [`Event`] without what is in it.
@@ -84,6 +94,8 @@ pub enum EventKind {
     Vacated,
     /// [`Event::Published`]
     Published,
+    /// [`Event::Unanswered`]
+    Unanswered,
 }
 
 /// Some kinds of events.
@@ -119,13 +131,14 @@ impl Event {
             Self::Occupied(_) => EventKind::Occupied,
             Self::Vacated(_) => EventKind::Vacated,
             Self::Published { .. } => EventKind::Published,
+            Self::Unanswered { .. } => EventKind::Unanswered,
         }
     }
 }
 
 impl EventKind {
     /// All there are, in the order in which documents list them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Connected,
         Self::Disconnected,
         Self::Subscribed,
@@ -133,6 +146,7 @@ impl EventKind {
         Self::Occupied,
         Self::Vacated,
         Self::Published,
+        Self::Unanswered,
     ];
 
     /// The word for it.
@@ -145,6 +159,7 @@ impl EventKind {
             Self::Occupied => "occupied",
             Self::Vacated => "vacated",
             Self::Published => "published",
+            Self::Unanswered => "unanswered",
         }
     }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::backend::{Client, Event};
-use crate::topics::{DataKind, Position, Subject};
+use crate::topics::{DataKind, Draft, Position, Subject, Topic};
 
 /// Milliseconds since the beginning of 1970 in UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -81,19 +81,18 @@ fn row(event: &Event) -> Row<'_> {
             Row { topic: Some(name(subject)), ..of(client) }
         }
         Event::Occupied(topic) | Event::Vacated(topic) => Row { topic: Some(topic.as_str()), ..Row::default() },
-        Event::Published { client, topic, position: Position { epoch, offset }, draft } => {
-            let (data, data_base64) = data(draft.kind, &draft.data);
-            Row {
-                topic: Some(topic.as_str()),
-                epoch: Some(format!("{:016x}", epoch.number())),
-                offset: Some(*offset),
-                key: draft.key.as_deref(),
-                data,
-                data_base64,
-                ..of(client)
-            }
-        }
+        Event::Published { client, topic, position: Position { epoch, offset }, draft } => Row {
+            epoch: Some(format!("{:016x}", epoch.number())),
+            offset: Some(*offset),
+            ..of_publication(client, topic, draft)
+        },
+        Event::Unanswered { client, topic, draft } => of_publication(client, topic, draft),
     }
+}
+
+fn of_publication<'a>(client: &'a Client, topic: &'a Topic, draft: &'a Draft) -> Row<'a> {
+    let (data, data_base64) = data(draft.kind, &draft.data);
+    Row { topic: Some(topic.as_str()), key: draft.key.as_deref(), data, data_base64, ..of(client) }
 }
 
 fn of(client: &Client) -> Row<'_> {
@@ -128,7 +127,7 @@ pub(super) fn size(event: &Event) -> usize {
             user(client) + name(subject).len()
         }
         Event::Occupied(topic) | Event::Vacated(topic) => topic.as_str().len(),
-        Event::Published { client, topic, draft, .. } => {
+        Event::Published { client, topic, draft, .. } | Event::Unanswered { client, topic, draft } => {
             user(client) + topic.as_str().len() + draft.data.len() + draft.key.as_deref().map_or(0, str::len)
         }
     };
@@ -150,7 +149,7 @@ mod tests {
 
     use super::*;
     use crate::ids::ConnId;
-    use crate::topics::{Draft, Epoch, Pattern, Topic};
+    use crate::topics::{Epoch, Pattern};
 
     fn client(user: Option<&str>) -> Client {
         Client { connection: ConnId { core: 1, index: 17, generation: 3 }, user: user.map(Arc::from) }
@@ -195,6 +194,14 @@ mod tests {
             (
                 published(DataKind::Json, b"{\"a\": [1]}"),
                 r#""event":"published","connection":"1-17-3","topic":"a","epoch":"000000000000f1e2","offset":42,"data":{"a": [1]}"#,
+            ),
+            (
+                Event::Unanswered {
+                    client: client(Some("ada")),
+                    topic: topic(),
+                    draft: Draft { kind: DataKind::Text, data: "hi".into(), key: Some("k".into()), publisher: None },
+                },
+                r#""event":"unanswered","connection":"1-17-3","user":"ada","topic":"chat:\"x\"","key":"k","data":"hi""#,
             ),
         ];
         for (event, want) in cases {

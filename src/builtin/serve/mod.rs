@@ -316,11 +316,7 @@ impl Handler for Serve {
     }
 
     fn answered(&mut self, core: &mut Core<'_>, ticket: Ticket, answer: Result<Answer, Unanswered>) {
-        let position = match &answer {
-            Ok(Answer::Published(receipt)) => Some(receipt.position),
-            Ok(_) | Err(_) => None,
-        };
-        self.watch.published(ticket, position);
+        self.watch.published(ticket, &answer);
         if let Some(asked) = self.asked.remove(&ticket) {
             asked.tell(core, answer);
         }

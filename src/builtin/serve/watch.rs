@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::backend::{Client, Event, EventKind, EventKinds, Observer};
-use crate::handler::{Cause, Closed, ConnId};
-use crate::topics::{Draft, Position, Subject, Ticket, Topic, UserId};
+use crate::handler::{Cause, Closed, ConnId, Unanswered};
+use crate::topics::{Answer, Draft, Receipt, Subject, Ticket, Topic, UserId};
 
 /// The clients of one core, and who is told of them.
 #[derive(Default)]
@@ -102,7 +102,7 @@ impl Watch {
 
     /// Whether publications of clients are to be told, so that their topics must be asked what became of them.
     pub(super) fn wants_publications(&self) -> bool {
-        self.kinds.contains(EventKind::Published)
+        self.kinds.contains(EventKind::Published) || self.kinds.contains(EventKind::Unanswered)
     }
 
     /// A client publishes this, and the topic will say under this ticket what becomes of it.
@@ -111,15 +111,22 @@ impl Watch {
         self.publishing.insert(ticket, Box::new(publishing));
     }
 
-    /// What became of it: where it stands if the topic has accepted it.
-    pub(super) fn published(&mut self, ticket: Ticket, position: Option<Position>) {
+    /// What became of it. Who is refused is not told of.
+    pub(super) fn published(&mut self, ticket: Ticket, answer: &Result<Answer, Unanswered>) {
         if self.publishing.is_empty() {
             return;
         }
         let Some(publishing) = self.publishing.remove(&ticket) else { return };
-        if let (Some(position), Some(observer)) = (position, &self.observer) {
-            let Publishing { client, topic, draft } = *publishing;
-            observer.observe(Event::Published { client, topic, position, draft });
+        let Publishing { client, topic, draft } = *publishing;
+        let event = match answer {
+            Ok(Answer::Published(Receipt { position, .. })) => {
+                Event::Published { client, topic, position: *position, draft }
+            }
+            Err(Unanswered) => Event::Unanswered { client, topic, draft },
+            Ok(_) => return,
+        };
+        if let Some(observer) = self.observer.as_ref().filter(|_| self.kinds.contains(event.kind())) {
+            observer.observe(event);
         }
     }
 

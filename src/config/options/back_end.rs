@@ -43,12 +43,13 @@ pub(super) const WEBHOOK_EVENTS: OptionSpec = OptionSpec {
     group: Group::BackEnd,
     repeatable: true,
     accepts: Accepts::Form(
-        "any of connected, disconnected, subscribed, unsubscribed, occupied, vacated, published, each once",
+        "any of connected, disconnected, subscribed, unsubscribed, occupied, vacated, published, unanswered, each once",
     ),
-    default: Fallback::Value("connected,disconnected,subscribed,unsubscribed,occupied,vacated,published"),
+    default: Fallback::Value("connected,disconnected,subscribed,unsubscribed,occupied,vacated,published,unanswered"),
     help: "Which events are told",
     more: "occupied and vacated are about topics: somebody has subscribed where nobody had, and the last one is gone. \
-           published carries what clients publish; publications through the HTTP API are not told.",
+           published carries what clients publish, and unanswered that of which no core said in time whether it was \
+           accepted; publications through the HTTP API are not told.",
     set: |draft, input| {
         let kinds = input.each(|name| {
             EventKind::from_name(name).ok_or_else(|| {
