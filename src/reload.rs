@@ -12,6 +12,7 @@ use corewire::config::{Config, ConfigError, Loaded, TlsFiles};
 use corewire::control::{ApiSettings, Reload};
 use corewire::server::Handle;
 use corewire::tls::{ServerTls, TlsOptions, TlsSetupError};
+use corewire::webhooks;
 
 /// Reads all sources of the configuration again.
 pub(crate) type Load = fn() -> Result<Loaded, ConfigError>;
@@ -25,6 +26,16 @@ pub(crate) enum SetupError {
     /// The keys for tokens are no good.
     #[error("tokens: {0}")]
     Tokens(#[from] KeyError),
+    /// The back end that is told and asked cannot be reached from here.
+    #[error("back end: {0}")]
+    BackEnd(#[from] webhooks::SetupError),
+}
+
+/// Everything of a running server that a reload must reach.
+pub(crate) struct Reached {
+    pub(crate) handle: Handle,
+    pub(crate) api: ApiSettings,
+    pub(crate) back_end: webhooks::Settings,
 }
 
 /// What was made of files.
@@ -51,14 +62,18 @@ impl Setup {
 }
 
 /// A way to reload a server that was started with `config` and `setup`.
-pub(crate) fn reload(config: Config, setup: Setup, handle: Handle, api: ApiSettings, load: Load) -> Reload {
+pub(crate) fn reload(config: Config, setup: Setup, running: Reached, load: Load) -> Reload {
     // Locked, so that one reload comes after the other.
     let current = Mutex::new(setup);
     Arc::new(move || {
         let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
         let loaded = load().map_err(|error| error.to_string())?;
         let renewed = current.renewed(&loaded.config).map_err(|error| error.to_string())?;
-        hand_out(&handle, &api, &loaded.config, &renewed);
+        let back_end = &loaded.config.back_end;
+        let renewal = running.back_end.renewal(back_end.webhook().as_ref(), back_end.proxy().as_ref());
+        let renewal = renewal.map_err(|error| SetupError::from(error).to_string())?;
+        hand_out(&running.handle, &running.api, &loaded.config, &renewed);
+        renewal.apply();
         *current = renewed;
         let changed = config.unchangeable(&loaded.config);
         let stays = changed.iter().map(|option| format!("--{option} has changed: it takes effect at the next start"));

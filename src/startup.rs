@@ -22,7 +22,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::reload::{self, Load, Setup, SetupError};
+use crate::reload::{self, Load, Reached, Setup, SetupError};
 
 /// Why the command ends without having served.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +68,8 @@ pub(crate) fn serve(config: &Config, cores: &[usize], load: Load) -> Result<(), 
         Command::Broadcast => builder.start(|_| Broadcast),
     }?;
     let settings = ApiSettings::new(config.api_keys.clone(), Arc::new(namespaces));
-    let reload = reload::reload(config.clone(), setup, running.handle(), settings.clone(), load);
+    let reached = Reached { handle: running.handle(), api: settings.clone(), back_end: back_end.settings() };
+    let reload = reload::reload(config.clone(), setup, reached, load);
     let source = Arc::new(Source::new(&running, cores, reach));
     let api = (config.command == Command::Serve).then(|| ApiOptions {
         handle: running.handle(),

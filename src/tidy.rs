@@ -108,7 +108,11 @@ const ROOMS: &[Room] = &[
         ],
         crates: &["rustix", "signal_hook"],
     },
-    Room { name: "reload", neighbours: &["auth", "builtin", "config", "control", "server", "tls"], crates: &[] },
+    Room {
+        name: "reload",
+        neighbours: &["auth", "builtin", "config", "control", "server", "tls", "webhooks"],
+        crates: &[],
+    },
     Room { name: "main", neighbours: &["config"], crates: &["core_affinity", "libmimalloc_sys", "mimalloc"] },
 ];
 

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use common::binary::Binary;
 use common::pki::{self, Pki};
+use common::target::{Say, Target};
 use common::tokens::KeyPair;
 use common::v1::{connect, is_ack, is_error, open, open_on, ping, publish, subscribe};
 use common::{Client, Folder, VARIANTS, Variant, until};
@@ -215,5 +216,63 @@ fn certificates_change_under_connections() {
         for _ in 0..4 {
             is_ack(&ping(&mut client));
         }
+    }
+}
+
+/// The first back end is gone for good: what waits for it goes to the next one, signed with the next secret, in the
+/// same sequence, and without waiting for an hour.
+#[test]
+fn a_back_end_moves() {
+    for variant in VARIANTS {
+        let first = Target::agreeable();
+        let allows = json!({"allow": true}).to_string();
+        let (second, asked) = (Target::agreeable(), Target::start(move |_| Say::ok(allows.clone())));
+        let config = |webhook: &str, retry: &str, proxy: &str, events: &str| {
+            format!(
+                "webhook-url = \"{webhook}\"\nwebhook-secret-file = \"FOLDER/secret\"\n\
+                 webhook-retry-min = \"{retry}\"\nwebhook-retry-max = \"1h\"\n\
+                 webhook-events = [{events}]\nconnect-proxy = \"{proxy}\"\n"
+            )
+        };
+        let events = "\"connected\", \"subscribed\"";
+        let before = config(&first.url(), "1h", &asked.url(), events);
+        let mut stage = Stage::new(variant, &[("corewire.toml", &before), ("secret", "a secret of some length")]);
+        let _one = Client::open_at(stage.binary.addr(), "/ws?topic=a");
+        assert_eq!(first.wait_for_events(2)[1]["seq"], 2);
+        first.stop();
+        let _two = Client::open_at(stage.binary.addr(), "/ws?topic=b");
+        stage.binary.wait_for_log("events could not be delivered to the webhook");
+
+        // What is no good changes nothing, the good part of it neither.
+        stage.write("corewire.toml", &config(&second.url(), "1h", "nowhere", events));
+        stage.is_refused("connect-proxy");
+        // The last question goes to who is asked no more.
+        let questions = asked.count();
+        let _three = Client::open_at(stage.binary.addr(), "/ws?topic=c");
+        assert_eq!((asked.count(), second.count()), (questions + 1, 0));
+
+        let denies = Target::start(|_| Say::ok(json!({"allow": false, "reason": "moved"}).to_string()));
+        stage.write("secret", "another secret of some length");
+        stage.write("corewire.toml", &config(&second.url(), "30m", &denies.url(), "\"connected\""));
+        let log = stage.reloads();
+        assert!(log.contains("--webhook-events has changed: it takes effect at the next start"), "{log}");
+        assert!(log.matches("takes effect at the next start").count() == 1, "{log}");
+        let events = second.wait_for_events(4);
+        let seqs: Vec<_> = events.iter().map(|event| event["seq"].as_u64().expect("a number")).collect();
+        assert_eq!(seqs, [3, 4, 5, 6]);
+        assert!(second.got().iter().all(|got| got.signed_at("another secret of some length") > 0));
+        let refused = Client::tcp(stage.binary.addr()).ask("/ws?topic=d", "");
+        assert!(refused.status == 403 && refused.body.contains("moved"), "{refused:?}");
+        assert_eq!(asked.count(), questions + 1);
+
+        // What is on stays on, and the log says so.
+        stage.write("corewire.toml", "demo = \"on\"\n");
+        let log = stage.reloads();
+        for option in ["webhook-url", "connect-proxy"] {
+            let sentence = format!("--{option} has changed: it takes effect at the next start");
+            assert!(log.contains(&sentence), "{sentence} in {log}");
+        }
+        let refused = Client::tcp(stage.binary.addr()).ask("/ws?topic=d", "");
+        assert_eq!(refused.status, 403, "{refused:?}");
     }
 }

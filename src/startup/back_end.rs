@@ -8,7 +8,7 @@ use corewire::builtin::Serve;
 use corewire::config::{self, Command, Config};
 use corewire::metrics::Sample;
 use corewire::topics::HomeEvent;
-use corewire::webhooks::{Figures, Prepared, Running, SetupError};
+use corewire::webhooks::{Figures, Prepared, Running, Settings, SetupError};
 
 /// Before the cores run.
 pub(super) struct BackEnd {
@@ -38,6 +38,11 @@ impl BackEnd {
 
     pub(super) fn reach(&self) -> Reach {
         Reach { observer: self.prepared.observer(), decider: self.prepared.decider(), figures: self.prepared.figures() }
+    }
+
+    /// To tell and ask in another way later.
+    pub(super) fn settings(&self) -> Settings {
+        self.prepared.settings()
     }
 
     /// Starts the thread, if there is something to do.

@@ -13,6 +13,7 @@ use super::encode::{self, UnixMillis};
 use super::figures::WebhookFigures;
 use super::http::{PostError, Poster};
 use super::outgoing::Outgoing;
+use super::renewal::Way;
 use crate::backend::{Event, EventKinds, Observer};
 
 /// The cores' end.
@@ -34,6 +35,8 @@ pub(super) struct Arrival {
 pub(super) struct Delivery {
     outgoing: Outgoing,
     poster: Poster,
+    /// Where others are told how to go on.
+    way: watch::Receiver<Way>,
     figures: Arc<WebhookFigures>,
     inbox: UnboundedReceiver<Arrival>,
     random: u64,
@@ -61,17 +64,18 @@ impl Observer for Intake {
 }
 
 impl Delivery {
-    /// Both ends. `random` seeds the random part of waits.
+    /// Both ends. `random` seeds the random part of waits, and names the sequence of events.
     pub(super) fn new(
         kinds: EventKinds,
-        outgoing: Outgoing,
-        poster: Poster,
+        way: watch::Receiver<Way>,
         figures: Arc<WebhookFigures>,
         random: u64,
     ) -> (Intake, Self) {
         let (sender, inbox) = mpsc::unbounded_channel();
         let intake = Intake { kinds, figures: figures.clone(), inbox: sender };
-        (intake, Self { outgoing, poster, figures, inbox, random: random | 1, lost: LostLog::default() })
+        let Way { poster, batches } = way.borrow().clone();
+        let outgoing = Outgoing::new(batches, format!("{random:016x}"));
+        (intake, Self { outgoing, poster, way, figures, inbox, random: random | 1, lost: LostLog::default() })
     }
 
     /// Delivers until it is told to stop, and then what is left within the time it is told. Answers how many events
@@ -97,6 +101,8 @@ impl Delivery {
                     self.settle(outcome);
                 }
                 () = until(deadline), if deadline.is_some() => {}
+                // An error says that nobody is left who could tell of another way.
+                Ok(()) = self.way.changed() => self.change_way(),
                 within = told_to_stop(&mut stop), if give_up_at.is_none() => {
                     self.inbox.close();
                     while self.inbox.recv_many(&mut arrived, TAKEN_AT_ONCE).await > 0 {
@@ -115,6 +121,13 @@ impl Delivery {
     fn begin(&self, body: Bytes) -> Attempt {
         let poster = self.poster.clone();
         Box::pin(async move { poster.post(body).await })
+    }
+
+    /// A request that is under way ends as it began.
+    fn change_way(&mut self) {
+        let Way { poster, batches } = self.way.borrow_and_update().clone();
+        self.poster = poster;
+        self.outgoing.configure(batches, Instant::now());
     }
 
     fn take(&mut self, arrived: &mut Vec<Arrival>) {

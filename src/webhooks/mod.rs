@@ -16,6 +16,7 @@ mod gate;
 mod http;
 mod outgoing;
 mod proxy;
+mod renewal;
 mod signature;
 mod verdict;
 
@@ -27,16 +28,15 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::backend::{Decider, EventKinds, Observer};
-use backoff::Backoff;
 use delivery::Delivery;
 use figures::{ProxyFigures, WebhookFigures};
 use gate::Gate;
-use http::Poster;
-use outgoing::{BatchOptions, Outgoing};
-use proxy::Proxy;
+use proxy::{Asker, Proxy};
+use renewal::Way;
 
 pub use figures::Figures;
 pub use http::{BadEndpoint, Endpoint};
+pub use renewal::{Renewal, Settings};
 pub use signature::{SECRET_BYTES_MIN, Secret, SecretTooShort};
 
 /// Where events go, and how.
@@ -96,6 +96,7 @@ pub struct Prepared {
     observer: Option<Arc<dyn Observer>>,
     decider: Option<Arc<dyn Decider>>,
     figures: Figures,
+    settings: Settings,
     delivery: Option<Delivery>,
     proxy: Option<Proxy>,
 }
@@ -114,28 +115,31 @@ impl Prepared {
     ///
     /// If a URL cannot be reached from this system; see [`SetupError`].
     pub fn new(webhook: Option<WebhookOptions>, proxy: Option<ProxyOptions>, random: u64) -> Result<Self, SetupError> {
-        let mut this = Self { observer: None, decider: None, figures: Figures::default(), delivery: None, proxy: None };
+        let mut this = Self {
+            observer: None,
+            decider: None,
+            figures: Figures::default(),
+            settings: Settings::default(),
+            delivery: None,
+            proxy: None,
+        };
         if let Some(options) = webhook {
             let figures = Arc::new(WebhookFigures::new(Gate::new(options.queue_events, options.queue_bytes)));
-            let batches = BatchOptions {
-                events_max: options.batch_events,
-                wait: options.batch_wait,
-                backoff: Backoff { min: options.retry_min, max: options.retry_max },
-            };
-            let outgoing = Outgoing::new(batches, format!("{random:016x}"));
-            let poster = Poster::new(options.endpoint, Some(options.secret), options.timeout)?;
-            let (intake, delivery) = Delivery::new(options.events, outgoing, poster, figures.clone(), random);
+            let (settings, way) = watch::channel(Way::new(&options)?);
+            let (intake, delivery) = Delivery::new(options.events, way, figures.clone(), random);
             this.observer = Some(Arc::new(intake));
             this.delivery = Some(delivery);
             this.figures.webhook = Some(figures);
+            this.settings.webhook = Some(settings);
         }
         if let Some(options) = proxy {
             let figures = Arc::new(ProxyFigures::default());
-            let poster = Poster::new(options.endpoint, options.secret, options.timeout)?;
-            let (desk, proxy) = Proxy::new(poster, options.timeout, options.requests, figures.clone());
+            let (settings, asker) = watch::channel(Arc::new(Asker::new(&options, figures.clone())?));
+            let (desk, proxy) = Proxy::new(asker, figures.clone());
             this.decider = Some(Arc::new(desk));
             this.proxy = Some(proxy);
             this.figures.proxy = Some(figures);
+            this.settings.proxy = Some(settings);
         }
         Ok(this)
     }
@@ -148,6 +152,11 @@ impl Prepared {
     /// To be asked, if a connect proxy is configured.
     pub fn decider(&self) -> Option<Arc<dyn Decider>> {
         self.decider.clone()
+    }
+
+    /// To tell and ask in another way later.
+    pub fn settings(&self) -> Settings {
+        self.settings.clone()
     }
 
     /// What is counted.

@@ -84,6 +84,12 @@ impl Outgoing {
         }
     }
 
+    /// From now on these options hold. What failed is tried again at once: the way there may be another now.
+    pub(super) fn configure(&mut self, options: BatchOptions, now: Instant) {
+        self.options = options;
+        self.retry_at_once(now);
+    }
+
     /// An event has come, and so many before it were lost: the sequence skips theirs.
     pub(super) fn push(&mut self, lost_before: u64, bytes: usize, event: Event, at: UnixMillis, now: Instant) {
         self.last_seq += lost_before + 1;
@@ -150,9 +156,7 @@ impl Outgoing {
     /// Nothing more comes: what waits goes at once, also what waits for another attempt.
     pub(super) fn drain(&mut self, now: Instant) {
         self.is_draining = true;
-        if let UnderWay::Failed { retry_at, .. } = &mut self.under_way {
-            *retry_at = now;
-        }
+        self.retry_at_once(now);
     }
 
     /// Whether nothing is waiting or under way.
@@ -167,6 +171,12 @@ impl Outgoing {
             UnderWay::Sent(batch) | UnderWay::Failed { batch, .. } => batch.left.events,
         };
         self.waiting.len() + under_way
+    }
+
+    fn retry_at_once(&mut self, now: Instant) {
+        if let UnderWay::Failed { retry_at, .. } = &mut self.under_way {
+            *retry_at = now;
+        }
     }
 
     /// When the next batch is full, or its first event has waited long enough.

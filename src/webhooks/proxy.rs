@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::figures::ProxyFigures;
 use super::http::{PostError, Poster};
 use super::verdict::{self, BadAnswer};
+use super::{ProxyOptions, SetupError};
 use crate::backend::{Decider, Denied, Overloaded, Question, Verdict, WhoAsks};
 
 /// The cores' end.
@@ -31,11 +32,12 @@ struct Asked {
 
 /// The other end.
 pub(super) struct Proxy {
-    asker: Arc<Asker>,
+    asker: watch::Receiver<Arc<Asker>>,
     questions: UnboundedReceiver<Asked>,
 }
 
-struct Asker {
+/// Who sends questions, and how.
+pub(super) struct Asker {
     poster: Poster,
     /// Requests at a time.
     requests: Semaphore,
@@ -70,24 +72,18 @@ impl Decider for Desk {
 }
 
 impl Proxy {
-    /// Both ends, with so many requests at a time.
-    pub(super) fn new(poster: Poster, timeout: Duration, requests: usize, figures: Arc<ProxyFigures>) -> (Desk, Self) {
+    /// Both ends. Each question goes out by the newest `asker`.
+    pub(super) fn new(asker: watch::Receiver<Arc<Asker>>, figures: Arc<ProxyFigures>) -> (Desk, Self) {
         let (sender, questions) = mpsc::unbounded_channel();
         let places = Arc::new(Semaphore::new(QUESTIONS_MAX));
-        let asker = Asker {
-            poster,
-            requests: Semaphore::new(requests),
-            timeout,
-            figures: figures.clone(),
-            told_at: std::sync::Mutex::new(None),
-        };
-        (Desk { figures, places, questions: sender }, Self { asker: Arc::new(asker), questions })
+        (Desk { figures, places, questions: sender }, Self { asker, questions })
     }
 
     /// Asks and answers for as long as it is polled.
     pub(super) async fn run(mut self) {
         while let Some(asked) = self.questions.recv().await {
-            tokio::spawn(answer(Arc::clone(&self.asker), asked));
+            let asker = Arc::clone(&self.asker.borrow());
+            tokio::spawn(answer(asker, asked));
         }
     }
 }
@@ -113,6 +109,24 @@ async fn answer(asker: Arc<Asker>, asked: Asked) {
 }
 
 impl Asker {
+    /// # Errors
+    ///
+    /// If the URL cannot be reached from this system.
+    pub(super) fn new(options: &ProxyOptions, figures: Arc<ProxyFigures>) -> Result<Self, SetupError> {
+        Ok(Self {
+            poster: Poster::new(options.endpoint.clone(), options.secret.clone(), options.timeout)?,
+            requests: Semaphore::new(options.requests),
+            timeout: options.timeout,
+            figures,
+            told_at: std::sync::Mutex::new(None),
+        })
+    }
+
+    /// The same with other options, for questions that come from now on.
+    pub(super) fn renewed(&self, options: &ProxyOptions) -> Result<Self, SetupError> {
+        Self::new(options, self.figures.clone())
+    }
+
     async fn ask(&self, question: &Question) -> Verdict {
         let body = verdict::encode(question).into();
         let asking = async {
