@@ -202,6 +202,39 @@ fn who_cannot_recover_gets_the_last_value_where_one_is_kept() {
 }
 
 #[test]
+fn strict_namespaces_refuse_what_is_in_none_of_them() {
+    for variant in VARIANTS {
+        let server = stage_with(variant, true, several().strict(true));
+        let mut client = connected(&server);
+        for (n, topic) in ["elsewhere:a", "lastly:eur", "*:eur", "elsewhere:**"].iter().enumerate() {
+            let answer = ask(&mut client, &format!(r#"{{"type":"subscribe","id":{n},"topic":"{topic}"}}"#));
+            assert_eq!(field(&answer, "code"), "unknown_namespace", "{topic}");
+            for path in ["/ws", "/sse"] {
+                let path = format!("{path}?topic=plain&topic={topic}");
+                let answer = if path.starts_with("/ws") {
+                    let reply = Client::tcp(server.addr).ask(&path, "");
+                    format!("{} {}", reply.status, reply.body)
+                } else {
+                    get(server.addr, &path).split_off("HTTP/1.1 ".len())
+                };
+                assert!(answer.starts_with("404") && answer.contains("is not configured"), "{topic}: {answer}");
+            }
+        }
+        for message in [
+            r#"{"type":"publish","id":7,"topic":"elsewhere:a","data":1}"#,
+            r#"{"type":"presence","id":8,"topic":"elsewhere:a"}"#,
+        ] {
+            assert_eq!(field(&ask(&mut client, message), "code"), "unknown_namespace", "{message}");
+        }
+        for (n, topic) in ["plain", "last:eur", "last:*", "**"].iter().enumerate() {
+            let answer = ask(&mut client, &format!(r#"{{"type":"subscribe","id":{n},"topic":"{topic}"}}"#));
+            assert!(answer.starts_with(&format!(r#"{{"type":"ack","id":{n}"#)), "{topic}: {answer}");
+        }
+        Client::open_at(server.addr, "/ws?topic=plain&topic=last:*").close();
+    }
+}
+
+#[test]
 fn the_page_says_whether_clients_may_publish() {
     for (args, want) in [(&[][..], "const mayPublish = false;"), (&["--demo"], "const mayPublish = true;")] {
         let all = [&["serve", "--admin", "off"], args].concat();

@@ -76,6 +76,8 @@ pub struct Config {
     pub message_rate: Option<Rate>,
     /// How topics behave: the default namespace first, then the others in their order in the file.
     pub namespaces: Vec<Namespace>,
+    /// Whether topics of several segments must be in one of those with a name. Default no.
+    pub strict_namespaces: bool,
     /// Networks of proxies whose forwarded addresses are believed. Default none.
     pub trusted_proxies: Vec<Cidr>,
     /// Who is told what happens, and asked who may do what. Default nobody.
@@ -109,7 +111,9 @@ impl Config {
     /// How topics behave.
     pub fn namespaces(&self) -> Namespaces {
         let (default, named) = self.namespaces.split_first().expect("the default namespace is always there");
-        Namespaces::new(default.clone(), named.iter().cloned()).expect("they were good when they were checked")
+        let all =
+            Namespaces::new(default.clone(), named.iter().cloned()).expect("they were good when they were checked");
+        all.strict(self.strict_namespaces)
     }
 }
 

@@ -232,6 +232,7 @@ impl Draft {
             max_connections_per_address: None,
             message_rate: None,
             namespaces: vec![Namespace::default()],
+            strict_namespaces: false,
             trusted_proxies: Vec::new(),
             back_end: BackEnd::default(),
             admin,

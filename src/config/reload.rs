@@ -27,6 +27,7 @@ const RELOADABLE: &[&str] = &[
     "tls-key",
     "tls-client-ca",
     "demo",
+    "strict-namespaces",
     "max-connections-per-address",
     "message-rate",
     "token-secret",

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::name::{NameError, SEPARATOR, Topic};
-use super::pattern::Pattern;
+use super::pattern::{Pattern, Subject};
 use crate::rate::Rate;
 
 /// How topics of one namespace behave.
@@ -75,6 +75,7 @@ pub struct Namespaces {
     named: HashMap<String, Arc<Namespace>>,
     /// Most segments in the name of any.
     depth_max: usize,
+    is_strict: bool,
 }
 
 /// Namespaces that cannot be.
@@ -137,7 +138,7 @@ impl Default for Namespace {
 impl Default for Namespaces {
     /// The default one alone.
     fn default() -> Self {
-        Self { default: Arc::default(), named: HashMap::new(), depth_max: 0 }
+        Self { default: Arc::default(), named: HashMap::new(), depth_max: 0, is_strict: false }
     }
 }
 
@@ -150,7 +151,7 @@ impl Namespaces {
     pub fn new(default: Namespace, named: impl IntoIterator<Item = Namespace>) -> Result<Self, NamespaceError> {
         let default = Namespace { name: String::new(), ..default };
         default.check()?;
-        let mut all = Self { default: Arc::new(default), named: HashMap::new(), depth_max: 0 };
+        let mut all = Self { default: Arc::new(default), ..Self::default() };
         for namespace in named {
             let name = namespace.name.clone();
             let topic = Topic::parse(&name).map_err(|error| NamespaceError::Name { name: name.clone(), error })?;
@@ -161,6 +162,24 @@ impl Namespaces {
             }
         }
         Ok(all)
+    }
+
+    /// Whether topics of several segments must belong to a namespace with a name: the default one is then for topics
+    /// of a single segment. Default: not. Nothing here refuses others; see [`Namespaces::knows`].
+    #[must_use]
+    pub fn strict(mut self, is_strict: bool) -> Self {
+        self.is_strict = is_strict;
+        self
+    }
+
+    /// Whether there may be such a topic or pattern, as far as its namespace goes: always, unless they are
+    /// [strict](Namespaces::strict).
+    pub fn knows(&self, subject: &Subject) -> bool {
+        let (name, namespace) = match subject {
+            Subject::Topic(topic) => (topic.as_str(), self.of(topic)),
+            Subject::Pattern(pattern) => (pattern.as_str(), self.of_pattern(pattern)),
+        };
+        !self.is_strict || !namespace.name.is_empty() || !name.contains(SEPARATOR)
     }
 
     /// The one that the topic belongs to.
@@ -236,6 +255,18 @@ mod tests {
         }
         let none = Namespaces::default();
         assert_eq!(none.of(&Topic::parse("prices:EUR").expect("good")).name, "");
+    }
+
+    #[test]
+    fn strict_namespaces_know_what_is_named_and_single_segments() {
+        let known = ["a", "pricesX", "*", "**", "prices", "prices:EUR", "prices:*", "prices:vip:**", "game:eu:1"];
+        let unknown = ["a:b", "game:us", "pricesX:EUR", "*:EUR", "*:**", "game:*", "a:**"];
+        let strict = some().strict(true);
+        for name in known.into_iter().chain(unknown) {
+            let subject = Subject::parse(name).expect(name);
+            assert_eq!(strict.knows(&subject), known.contains(&name), "{name}");
+            assert!(some().knows(&subject), "{name}");
+        }
     }
 
     #[test]

@@ -44,6 +44,26 @@ pub(super) fn subject(name: &str) -> Result<Subject, NameError> {
     if name.contains('*') { Pattern::parse(name).map(Subject::Pattern) } else { Topic::parse(name).map(Subject::Topic) }
 }
 
+/// A topic or a pattern that there may be.
+///
+/// # Errors
+///
+/// What is wrong with its name, or that its namespace is not configured.
+pub(super) fn known_subject(namespaces: &Namespaces, name: &str) -> Result<Subject, Failure> {
+    let subject = subject(name)?;
+    if namespaces.knows(&subject) { Ok(subject) } else { Err(unknown_namespace()) }
+}
+
+/// As [`known_subject`], where only a topic will do.
+///
+/// # Errors
+///
+/// As there.
+pub(super) fn known_topic(namespaces: &Namespaces, name: &str) -> Result<Topic, Failure> {
+    let topic = Topic::parse(name)?;
+    if namespaces.knows(&Subject::Topic(topic.clone())) { Ok(topic) } else { Err(unknown_namespace()) }
+}
+
 /// The name that was subscribed to.
 pub(super) fn name_of(subject: &Subject) -> &str {
     match subject {
@@ -180,6 +200,10 @@ impl From<NameError> for Failure {
     fn from(error: NameError) -> Self {
         Self::new(ErrorCode::BadTopic, error.to_string())
     }
+}
+
+fn unknown_namespace() -> Failure {
+    Failure::new(ErrorCode::UnknownNamespace, "the topic's namespace is not configured, and other topics are refused")
 }
 
 fn info_bytes(info: Option<Box<str>>) -> Bytes {

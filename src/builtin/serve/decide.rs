@@ -52,7 +52,7 @@ impl Serve {
         request: &Request<'_>,
         protocol: &'static str,
     ) -> Upgrade<Session> {
-        let wish = match Wish::read(request.head().query_params()) {
+        let wish = match Wish::read(conn.namespaces(), request.head().query_params()) {
             Ok(wish) => wish,
             Err(response) => return Upgrade::Refuse(response),
         };
@@ -76,7 +76,7 @@ impl Serve {
         request: &Request<'_>,
         verdict: Verdict,
     ) -> Result<(Admitted, Option<Box<Seat>>), Response> {
-        let wish = Wish::read(request.head().query_params())?;
+        let wish = Wish::read(conn.namespaces(), request.head().query_params())?;
         let allowed = verdict.map_err(refuse_url)?;
         let mut user = identity(allowed, access::now(conn)).map(User::new);
         let valid_until = user.as_ref().and_then(|user| user.valid_until);

@@ -8,7 +8,7 @@ use super::seats::Full;
 use crate::auth::{TokenError, UnixSeconds};
 use crate::handler::Core;
 use crate::http::{QueryParams, Response};
-use crate::topics::{Access, Subject};
+use crate::topics::{Access, Namespaces, Subject};
 use crate::wire::ErrorCode;
 
 /// What a URL asks for, if all of it is permitted.
@@ -36,8 +36,8 @@ impl<'a> Wish<'a> {
     /// # Errors
     ///
     /// The response that says what is wrong.
-    pub(super) fn read(params: QueryParams<'a>) -> Result<Self, Response> {
-        let subjects = subjects(params.clone())?;
+    pub(super) fn read(namespaces: &Namespaces, params: QueryParams<'a>) -> Result<Self, Response> {
+        let subjects = subjects(namespaces, params.clone())?;
         let mut tokens = params.filter(|(key, _)| key == "token").map(|(_, token)| token);
         let token = tokens.next();
         if tokens.next().is_some() { Err(bad("more than one token")) } else { Ok(Self { subjects, token }) }
@@ -70,7 +70,7 @@ impl Admission {
     ///
     /// The response that says what is wrong.
     pub(super) fn admit_unasked(&self, core: &Core<'_>, params: QueryParams<'_>) -> Result<Admitted, Response> {
-        let Wish { subjects, token } = Wish::read(params)?;
+        let Wish { subjects, token } = Wish::read(core.namespaces(), params)?;
         let mut admitted = self.check(core, subjects, token).map_err(refusal)?;
         if let Some(user) = &mut admitted.user {
             user.sit_down(self).map_err(|Full| too_many("This user has"))?;
@@ -118,10 +118,10 @@ impl Admission {
     }
 }
 
-fn subjects(params: QueryParams<'_>) -> Result<Box<[Subject]>, Response> {
+fn subjects(namespaces: &Namespaces, params: QueryParams<'_>) -> Result<Box<[Subject]>, Response> {
     let mut subjects = Vec::new();
     for (_, name) in params.filter(|(key, _)| key == "topic") {
-        let subject = access::subject(&name).map_err(|error| bad(&error.to_string()))?;
+        let subject = access::known_subject(namespaces, &name).map_err(refusal)?;
         if !subjects.contains(&subject) {
             subjects.push(subject);
         }
@@ -145,6 +145,8 @@ pub(super) fn too_many(whose: &str) -> Response {
 fn refusal(failure: Failure) -> Response {
     let text = format!("Not subscribed: {}.\n", failure.message);
     match failure.code {
+        ErrorCode::BadTopic => bad(&failure.message),
+        ErrorCode::UnknownNamespace => Response::text(404, text),
         ErrorCode::TokenRequired | ErrorCode::TokenInvalid | ErrorCode::TokenExpired => {
             // A 401 names a way to do it right (RFC 9110 §11.6.1).
             Response::text(401, text).header("WWW-Authenticate", "Bearer").expect("a good header")

@@ -215,7 +215,7 @@ impl Serve {
         client: &mut Client,
         wanted: Wanted<'_>,
     ) -> Outcome<'a> {
-        let subject = access::subject(wanted.name)?;
+        let subject = access::known_subject(conn.namespaces(), wanted.name)?;
         let namespace = access::namespace_of(conn.namespaces(), &subject).clone();
         let may_ask = self.asks.anybody()
             && matches!(subject, Subject::Topic(_))
@@ -302,7 +302,7 @@ impl Serve {
         name: &str,
         mut draft: Draft,
     ) -> Outcome<'a> {
-        let topic = Topic::parse(name)?;
+        let topic = access::known_topic(conn.namespaces(), name)?;
         let namespace = conn.namespaces().of(&topic);
         access::may_publish(namespace, &topic, client.user())?;
         client.budget.publication(namespace, conn.now())?;
@@ -318,7 +318,7 @@ impl Serve {
     }
 
     fn ask_presence<'a>(&mut self, conn: &mut Conn<'_>, client: &Client, id: u32, name: &str) -> Outcome<'a> {
-        let topic = Topic::parse(name)?;
+        let topic = access::known_topic(conn.namespaces(), name)?;
         let namespace = conn.namespaces().of(&topic);
         // Who has subscribed with a token for this topic need not show it again.
         if !client.has_signed(&topic, access::now(conn)) {

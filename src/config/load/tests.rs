@@ -90,6 +90,7 @@ fn unusual(name: &str) -> &'static str {
         "tls-client-ca" => "cert.pem",
         "origin" => "https://example.com",
         "demo" => "on",
+        "strict-namespaces" => "on",
         "trusted-proxy" => "10.0.0.0/8",
         "max-connections" => "7000",
         "max-connections-per-address" => "70",

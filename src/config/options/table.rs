@@ -131,6 +131,19 @@ pub static OPTIONS: &[OptionSpec] = &[
         get: |config| Shown::word("demo", Some(usize::from(config.demo))),
     },
     OptionSpec {
+        name: "strict-namespaces",
+        value_name: "on|off",
+        group: Group::Admission,
+        repeatable: false,
+        accepts: Accepts::Word(SWITCH),
+        default: Fallback::Value("off"),
+        help: "Refuses topics with a colon whose namespace the configuration file does not have",
+        more: "For serve only. Clients get the error unknown_namespace, URLs status 404, and the HTTP API 400; a topic \
+               without a colon is in the default namespace. Without it, so is every topic that is in no other.",
+        set: |draft, input| input.word(&[false, true]).map(|strict| draft.config.strict_namespaces = strict),
+        get: |config| Shown::word("strict-namespaces", Some(usize::from(config.strict_namespaces))),
+    },
+    OptionSpec {
         name: "trusted-proxy",
         value_name: "CIDR",
         group: Group::Admission,

@@ -32,6 +32,8 @@ pub(in super::super) enum ErrorCode {
     BadField,
     /// No topic or pattern can have this name.
     BadTopic,
+    /// The topic's namespace is not configured, and other topics are refused.
+    UnknownNamespace,
     /// The API wants a key, or there is none and the request is not from this machine.
     KeyRequired,
     /// The key is not one of this server's.
@@ -65,10 +67,11 @@ pub(in super::super) enum ErrorCode {
 impl ErrorCode {
     /// All of them.
     #[cfg(test)]
-    pub(super) const ALL: [Self; 17] = [
+    pub(super) const ALL: [Self; 18] = [
         Self::BadJson,
         Self::BadField,
         Self::BadTopic,
+        Self::UnknownNamespace,
         Self::KeyRequired,
         Self::KeyInvalid,
         Self::NotFound,
@@ -87,7 +90,7 @@ impl ErrorCode {
 
     fn status(self) -> StatusCode {
         match self {
-            Self::BadJson | Self::BadField | Self::BadTopic => StatusCode::BAD_REQUEST,
+            Self::BadJson | Self::BadField | Self::BadTopic | Self::UnknownNamespace => StatusCode::BAD_REQUEST,
             Self::KeyRequired | Self::KeyInvalid => StatusCode::UNAUTHORIZED,
             Self::NotFound | Self::UnknownConnection => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -119,6 +122,10 @@ impl ApiError {
 
     pub(in super::super) fn bad_topic(error: NameError) -> Self {
         Self::new(ErrorCode::BadTopic, error.to_string())
+    }
+
+    pub(super) fn unknown_namespace() -> Self {
+        Self::new(ErrorCode::UnknownNamespace, "the topic's namespace is not configured, and other topics are refused")
     }
 
     /// An answer to another question than was asked.

@@ -25,7 +25,7 @@ use axum::routing::{get, post};
 
 use crate::auth::ApiKeys;
 use crate::server::Handle;
-use crate::topics::Namespaces;
+use crate::topics::{Namespaces, Subject, Topic};
 pub(super) use access::{PeerAddr, authorize};
 use body::Bodies;
 use bridge::Bridge;
@@ -107,6 +107,13 @@ impl Api {
             reload: options.reload,
             bodies: Bodies { bytes_max: options.body_bytes_max, wait: body_wait },
         }
+    }
+
+    /// The topic of this name, where there may be one.
+    fn topic(&self, name: &str) -> Result<Topic, ApiError> {
+        let topic = Topic::parse(name).map_err(ApiError::bad_topic)?;
+        let is_known = self.settings.namespaces().knows(&Subject::Topic(topic.clone()));
+        if is_known { Ok(topic) } else { Err(ApiError::unknown_namespace()) }
     }
 
     /// Who may ask now; `None`: this machine alone.

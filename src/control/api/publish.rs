@@ -96,7 +96,7 @@ struct Ready {
 pub(super) async fn publish(State(api): State<Api>, request: Request) -> Result<Json<Published>, ApiError> {
     let give_up_at = api.bridge.give_up_at();
     let body = api.bodies.text(request).await?;
-    let ready = parse_body::<Publication<'_>>(&body)?.ready()?;
+    let ready = parse_body::<Publication<'_>>(&body)?.ready(&api)?;
     finish(begin(&api, ready, give_up_at).await?).await.map(Json)
 }
 
@@ -106,7 +106,7 @@ pub(super) async fn batch(State(api): State<Api>, request: Request) -> Result<Js
     let body = api.bodies.text(request).await?;
     let Batch { publications } = parse_body(&body)?;
     check_count("publications", publications.len())?;
-    let each = publications.into_iter().map(|one| parse::<Publication<'_>>(one.get())?.ready());
+    let each = publications.into_iter().map(|one| parse::<Publication<'_>>(one.get())?.ready(&api));
     Ok(Json(publish_all(&api, each, give_up_at).await))
 }
 
@@ -117,7 +117,7 @@ pub(super) async fn broadcast(State(api): State<Api>, request: Request) -> Resul
     let Broadcast { topics, data, key, idempotency_key, wait } = parse_body(&body)?;
     check_count("topics", topics.len())?;
     let (key, idempotency_key) = (key.as_deref(), idempotency_key.as_deref());
-    let each = topics.iter().map(|topic| ready(topic, data, key, idempotency_key, wait));
+    let each = topics.iter().map(|topic| ready(&api, topic, data, key, idempotency_key, wait));
     Ok(Json(publish_all(&api, each, give_up_at).await))
 }
 
@@ -165,19 +165,20 @@ async fn finish(asked: Asked) -> Result<Published, ApiError> {
 }
 
 impl Publication<'_> {
-    fn ready(&self) -> Result<Ready, ApiError> {
-        ready(&self.topic, self.data, self.key.as_deref(), self.idempotency_key.as_deref(), self.wait)
+    fn ready(&self, api: &Api) -> Result<Ready, ApiError> {
+        ready(api, &self.topic, self.data, self.key.as_deref(), self.idempotency_key.as_deref(), self.wait)
     }
 }
 
 fn ready(
+    api: &Api,
     topic: &str,
     data: &RawValue,
     key: Option<&str>,
     idempotency_key: Option<&str>,
     wait: Option<bool>,
 ) -> Result<Ready, ApiError> {
-    let topic = Topic::parse(topic).map_err(ApiError::bad_topic)?;
+    let topic = api.topic(topic)?;
     if let Some(key) = idempotency_key
         && !(1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len())
     {

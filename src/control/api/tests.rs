@@ -34,6 +34,7 @@ struct Desk {
     seen: BTreeSet<(String, String, String)>,
     /// What the next reload will answer.
     next_reload: Arc<Mutex<Result<Vec<String>, String>>>,
+    settings: ApiSettings,
 }
 
 impl Desk {
@@ -55,10 +56,11 @@ impl Desk {
         let next = Arc::new(Mutex::new(Ok(Vec::new())));
         let outcome = next.clone();
         let reloads: Reload = Arc::new(move || outcome.lock().expect("no panic").clone());
+        let settings = ApiSettings::new(Some(ApiKeys::one(KEY).expect("long enough")), Arc::new(namespaces));
         let options = ApiOptions {
             handle: running.handle(),
             answers: inbox,
-            settings: ApiSettings::new(Some(ApiKeys::one(KEY).expect("long enough")), Arc::new(namespaces)),
+            settings: settings.clone(),
             reload: reloads,
             body_bytes_max: BODY_BYTES_MAX,
         };
@@ -75,6 +77,7 @@ impl Desk {
             document,
             seen: BTreeSet::new(),
             next_reload: next,
+            settings,
         }
     }
 
@@ -465,6 +468,33 @@ fn publications_of_any_kind_can_be_read_and_positions_go_on() {
     let (_, told) = desk.get("/topics/unheard");
     assert_eq!(told["history_messages"], json!(0));
     assert_eq!(told.get("epoch"), None);
+    desk.running.stop().expect("no core broke");
+}
+
+#[test]
+fn strict_namespaces_refuse_what_is_in_none_of_them() {
+    let mut desk = Desk::open();
+    let here = Namespace { name: "here".to_owned(), presence: true, ..Namespace::default() };
+    let namespaces = Namespaces::new(Namespace { presence: true, ..Namespace::default() }, [here]).expect("good");
+    desk.settings.set_namespaces(Arc::new(namespaces.strict(true)));
+    for (topic, want) in [("a", 200), ("here:a", 200), ("there:a", 400)] {
+        let broadcast = json!({ "topics": [topic, "a"], "data": 1 });
+        let (status, told) = desk.post("/broadcast", &broadcast);
+        assert_eq!(status, 200);
+        let mut told = vec![told["results"][0].clone()];
+        let asked = [
+            desk.post("/publish", &json!({ "topic": topic, "data": 1 })),
+            desk.get(&format!("/topics/{topic}")),
+            desk.get(&format!("/topics/{topic}/presence")),
+            desk.get(&format!("/topics/{topic}/history")),
+        ];
+        for (status, answer) in asked {
+            assert_eq!(status.as_u16(), want, "{answer}");
+            told.push(answer);
+        }
+        let refused = json!("unknown_namespace");
+        assert!(told.iter().all(|told| (told["error"]["code"] == refused) == (want == 400)), "{told:?}");
+    }
     desk.running.stop().expect("no core broke");
 }
 

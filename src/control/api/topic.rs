@@ -98,7 +98,7 @@ pub(super) struct HistoryParams {
 
 /// `GET /topics/{topic}`
 pub(super) async fn info(State(api): State<Api>, path: TopicPath) -> Result<Json<Info>, ApiError> {
-    let topic = topic(path)?;
+    let topic = topic(&api, path)?;
     let Answer::Info(info) = read(&api, &topic, Read::Info).await? else { return Err(ApiError::confused()) };
     Ok(Json(Info {
         topic: topic.to_string(),
@@ -113,7 +113,7 @@ pub(super) async fn info(State(api): State<Api>, path: TopicPath) -> Result<Json
 
 /// `GET /topics/{topic}/presence`
 pub(super) async fn presence(State(api): State<Api>, path: TopicPath) -> Result<Json<Presence>, ApiError> {
-    let topic = topic(path)?;
+    let topic = topic(&api, path)?;
     if !api.settings.namespaces().of(&topic).presence {
         return Err(ApiError::new(ErrorCode::PresenceDisabled, "the topic's namespace keeps no presence"));
     }
@@ -128,7 +128,7 @@ pub(super) async fn history(
     path: TopicPath,
     params: Result<Query<HistoryParams>, QueryRejection>,
 ) -> Result<Json<History>, ApiError> {
-    let topic = topic(path)?;
+    let topic = topic(&api, path)?;
     let Query(HistoryParams { since, limit }) =
         params.map_err(|rejection| ApiError::bad_field(rejection.body_text()))?;
     let since = since.map(|since| since.parse::<Position>()).transpose();
@@ -155,9 +155,9 @@ async fn read(api: &Api, topic: &Topic, what: Read) -> Result<Answer, ApiError> 
     }
 }
 
-fn topic(path: TopicPath) -> Result<Topic, ApiError> {
+fn topic(api: &Api, path: TopicPath) -> Result<Topic, ApiError> {
     let Path(name) = path.map_err(|_| ApiError::new(ErrorCode::BadTopic, "the name of the topic is not UTF-8"))?;
-    Topic::parse(&name).map_err(ApiError::bad_topic)
+    api.topic(&name)
 }
 
 impl Standing {
