@@ -62,7 +62,7 @@ impl Handler for Rooms {
 
     fn answered(&mut self, core: &mut Core<'_>, ticket: Ticket, answer: Result<Answer, Unanswered>) {
         let line = match answer {
-            Ok(Answer::Members(members)) => members.iter().fold("*".to_owned(), |all, member| all + " " + &member.user),
+            Ok(Answer::Members(members)) => members.iter().fold("*".to_owned(), |all, of| all + " " + &of.member.user),
             Ok(Answer::History { publications, .. }) => {
                 publications.iter().map(|said| format!("{}\n", String::from_utf8_lossy(&said.draft.data))).collect()
             }

@@ -303,12 +303,19 @@ fn history_and_presence_can_be_read() {
             assert_eq!(subscribe(client, "here:room")["type"], json!("ack"));
         }
         let members = || stage.api.get("/topics/here:room/presence").1["members"].clone();
-        let both = json!([{ "user": "ada", "info": { "name": "ada" } }, { "user": "bob", "info": { "name": "bob" } }]);
+        let of = |user, connections| json!({ "user": user, "info": { "name": user }, "connections": connections });
+        let both = json!([of("ada", 2), of("bob", 1)]);
         until("both are there", || members() == both);
         bob.close();
         until("one has left", || members() == json!([both[0]]));
-        assert_eq!(stage.api.get("/topics/here:room").1["members"], json!(1));
-        drop((ada, ada_again));
+        let (_, told) = stage.api.get("/topics/here:room");
+        assert_eq!((&told["members"], &told["connections"]), (&json!(1), &json!(2)));
+        ada.send_text(&json!({ "type": "presence", "id": 9, "topic": "here:room" }).to_string());
+        let list = std::iter::repeat_with(|| hear(&mut ada)).find(|message| message["id"] == json!(9));
+        assert_eq!(list.expect("an answer")["members"], json!([of("ada", 2)]));
+        drop(ada_again);
+        until("one connection has gone", || members() == json!([of("ada", 1)]));
+        drop(ada);
         stage.end();
     }
 }

@@ -139,7 +139,7 @@ fn the_back_end_says_who_somebody_is_and_what_he_may() {
         assert!(two.iter().any(|message| message["data"] == 1), "{two:?}");
         is_error(&ask(&mut ada, json!({"type": "publish", "id": 4, "topic": "members:b", "data": 1})), "forbidden", "");
         let there = ask(&mut ada, json!({"type": "presence", "id": 5, "topic": "members:a"}));
-        assert_eq!(there["members"][0], json!({"user": "ada", "info": {"name": "Ada"}}), "{there}");
+        assert_eq!(there["members"][0], json!({"user": "ada", "info": {"name": "Ada"}, "connections": 1}), "{there}");
         assert_eq!((stage.target.count(), stage.verdicts("allowed")), (1, 1));
     }
 }
@@ -172,7 +172,7 @@ fn subscriptions_that_nothing_else_allows_are_asked_about() {
         assert_eq!(stage.target.got()[1].json(), want);
         assert_eq!(subscribe(&mut ada, "vip:yes")["type"], "ack");
         let there = ask(&mut ada, json!({"type": "presence", "id": 5, "topic": "vip:yes"}));
-        assert_eq!(there["members"][0], json!({"user": "ada", "info": {"seat": 7}}), "{there}");
+        assert_eq!(there["members"][0], json!({"user": "ada", "info": {"seat": 7}, "connections": 1}), "{there}");
         is_error(&subscribe(&mut ada, "members:no"), "forbidden", "not for Ada");
         is_error(&subscribe(&mut ada, "vip:no"), "forbidden", "not for Ada");
         is_error(&subscribe(&mut ada, "members:yes"), "already_subscribed", "");

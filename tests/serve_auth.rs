@@ -295,7 +295,10 @@ fn a_token_for_a_topic_is_for_this_topic_and_this_user() {
         is_error(&ask(&mut ada, presence()), "token_required", "a token of its own");
         let claims = json!({"sub": "ada", "topic": "vip:a", "exp": expiring_soon(), "info": {"seat": 1}});
         is_ack(&subscribe_with(&mut ada, "vip:a", claims));
-        assert_eq!(ask(&mut ada, presence())["members"], json!([{"user": "ada", "info": {"seat": 1}}]));
+        assert_eq!(
+            ask(&mut ada, presence())["members"],
+            json!([{"user": "ada", "info": {"seat": 1}, "connections": 1}])
+        );
 
         let mut nobody = anonymous(&server);
         is_ack(&subscribe_with(&mut nobody, "vip:a", json!({"sub": "", "topic": "vip:a"})));

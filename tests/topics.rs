@@ -146,7 +146,9 @@ impl Handler for Desk {
                 Some(counts) => format!("+{:?} {:?}", counts.tally, counts.silent),
                 None => format!("+accepted {} {}", receipt.position.offset, receipt.is_repeat),
             },
-            Answer::Members(members) => members.iter().fold("+who".to_owned(), |all, m| format!("{all} {}", m.user)),
+            Answer::Members(members) => {
+                members.iter().fold("+who".to_owned(), |all, one| format!("{all} {}", one.member.user))
+            }
             Answer::History { publications, .. } => publications
                 .iter()
                 .fold("+history".to_owned(), |all, p| format!("{all} {}", String::from_utf8_lossy(&p.draft.data))),

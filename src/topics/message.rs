@@ -95,7 +95,16 @@ pub enum ToHome {
         /// Who.
         user: UserId,
     },
-    /// This core still has members of the topic: so many, and these.
+    /// A user who is a member on this core has so many connections there now.
+    Recount {
+        /// Of which topic.
+        topic: Topic,
+        /// Who.
+        user: UserId,
+        /// Not zero.
+        connections: u32,
+    },
+    /// This core still has members of the topic: so many connections, and of these users.
     Renew {
         /// Which one.
         topic: Topic,
@@ -106,8 +115,8 @@ pub enum ToHome {
     Attendance {
         /// Which one.
         topic: Topic,
-        /// Each once.
-        members: Vec<Member>,
+        /// Each once, with the connections on this core.
+        members: Vec<Attendee>,
     },
     /// A question about a topic. Answered by [`ToCore::Answer`].
     Read {
@@ -272,6 +281,16 @@ pub struct Member {
     pub info: Bytes,
 }
 
+/// A member, and how often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attendee {
+    /// Who.
+    pub member: Member,
+    /// With how many connections. What one core has not yet told, or what was lost on the way, counts within ten
+    /// seconds.
+    pub connections: u32,
+}
+
 /// A member has come or gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PresenceChange {
@@ -281,7 +300,7 @@ pub enum PresenceChange {
     Left(UserId),
 }
 
-/// A set of users, compressed: how many, and the sum of their hashes.
+/// The connections of users, compressed: how many, and the sum of their users' hashes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Digest {
     count: u64,
@@ -319,7 +338,7 @@ pub enum Answer {
         publications: Vec<Publication>,
     },
     /// Sorted by user.
-    Members(Vec<Member>),
+    Members(Vec<Attendee>),
     /// The figures.
     Info(TopicInfo),
     /// What was published on a home.
@@ -357,6 +376,8 @@ pub struct TopicInfo {
     pub history_bytes: usize,
     /// Users that are present.
     pub members: usize,
+    /// Their connections.
+    pub connections: u64,
     /// Subscribers, by name or by pattern; only `subscribers` is used of the tally.
     pub counts: Counts,
 }
@@ -443,16 +464,21 @@ impl Tally {
 }
 
 impl Digest {
-    /// One more user.
-    pub fn add(&mut self, user: &str) {
-        self.count += 1;
-        self.sum = self.sum.wrapping_add(name_hash(user));
+    /// A user has so many connections more.
+    pub fn add(&mut self, user: &str, connections: u32) {
+        self.count += u64::from(connections);
+        self.sum = self.sum.wrapping_add(name_hash(user).wrapping_mul(connections.into()));
     }
 
-    /// One less.
-    pub fn remove(&mut self, user: &str) {
-        self.count -= 1;
-        self.sum = self.sum.wrapping_sub(name_hash(user));
+    /// Or less.
+    pub fn remove(&mut self, user: &str, connections: u32) {
+        self.count -= u64::from(connections);
+        self.sum = self.sum.wrapping_sub(name_hash(user).wrapping_mul(connections.into()));
+    }
+
+    /// How many connections there are.
+    pub fn connections(&self) -> u64 {
+        self.count
     }
 }
 

@@ -46,8 +46,9 @@ pub use home::{Home, HomeEvent, HomeOptions, IDEMPOTENCY_KEY_BYTES_MAX, Outbound
 pub use interest::{Ended, Interest, SubjectIndex, SubscriberId};
 pub use local::{AlreadySubscribed, Begun, Local, Outlet, Recovery};
 pub use message::{
-    Answer, Counts, Deliver, Digest, Heard, Member, PRESENCE_RENEWAL, Party, PresenceChange, Publish, Read, Receipt,
-    ReceiptId, Refused, Reply, Tally, Ticket, ToCore, ToHome, TopicInfo, UserId, Want, Watch, Watched, WatcherId,
+    Answer, Attendee, Counts, Deliver, Digest, Heard, Member, PRESENCE_RENEWAL, Party, PresenceChange, Publish, Read,
+    Receipt, ReceiptId, Refused, Reply, Tally, Ticket, ToCore, ToHome, TopicInfo, UserId, Want, Watch, Watched,
+    WatcherId,
 };
 pub use moment::Moment;
 pub use name::{NAME_BYTES_MAX, NameError, Topic};

@@ -89,11 +89,12 @@ pub(super) fn from_wire(position: wire::Position) -> topics::Position {
     topics::Position { epoch: topics::Epoch::new(position.epoch.0), offset: position.offset }
 }
 
-fn member(member: topics::Member) -> wire::Member<'static> {
+fn member(attendee: topics::Attendee) -> wire::Member<'static> {
+    let topics::Attendee { member, connections } = attendee;
     wire::Member {
         user: member.user.to_string().into(),
         info: info(&member.info).map(Cow::into_owned).map(Cow::from),
-        connections: None,
+        connections: Some(connections),
     }
 }
 

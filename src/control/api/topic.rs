@@ -25,6 +25,7 @@ pub(super) struct Info {
     history_messages: usize,
     history_bytes: usize,
     members: usize,
+    connections: u64,
     subscribers: u64,
     silent_cores: Vec<usize>,
 }
@@ -51,6 +52,7 @@ struct Member {
     user: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     info: Option<Box<RawValue>>,
+    connections: u32,
 }
 
 #[derive(Debug, Serialize)]
@@ -106,6 +108,7 @@ pub(super) async fn info(State(api): State<Api>, path: TopicPath) -> Result<Json
         history_messages: info.history_messages,
         history_bytes: info.history_bytes,
         members: info.members,
+        connections: info.connections,
         subscribers: info.counts.tally.subscribers,
         silent_cores: info.counts.silent,
     }))
@@ -170,10 +173,11 @@ impl Standing {
     }
 }
 
-impl From<topics::Member> for Member {
-    fn from(member: topics::Member) -> Self {
+impl From<topics::Attendee> for Member {
+    fn from(attendee: topics::Attendee) -> Self {
+        let topics::Attendee { member, connections } = attendee;
         let info = std::str::from_utf8(&member.info).ok().and_then(json);
-        Self { user: member.user.to_string(), info }
+        Self { user: member.user.to_string(), info, connections }
     }
 }
 

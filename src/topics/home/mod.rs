@@ -133,6 +133,11 @@ impl Home {
             ToHome::Leave { topic, user } => {
                 self.presence(topic, now, out, |topic| topic.presence.leave(core, &user).into_iter().collect());
             }
+            ToHome::Recount { topic, user, connections } => {
+                if let Some(known) = self.topics.get_mut(&topic) {
+                    known.presence.recount(core, &user, connections);
+                }
+            }
             ToHome::Renew { topic, digest } => {
                 let known = self.topics.get_mut(&topic);
                 if !known.is_some_and(|known| known.presence.renew(core, digest, now)) {
@@ -292,7 +297,7 @@ impl Home {
                 Some((horizon, publications)) => Answer::History { horizon: Some(horizon), publications },
                 None => Answer::History { horizon: None, publications: Vec::new() },
             },
-            Read::Members => Answer::Members(state.map_or_else(Vec::new, |state| state.presence.members().collect())),
+            Read::Members => Answer::Members(state.map_or_else(Vec::new, |state| state.presence.attendees().collect())),
             Read::Info => {
                 let info = state.map(|state| state.info(now)).unwrap_or_default();
                 return self.count(from, topic, ticket, info, now, out);

@@ -1,7 +1,7 @@
 //! The members of a topic: users, each once, however many connections and cores that takes.
 //!
-//! A core tells when a user's first connection there comes and the last one goes, and says from time to time which
-//! users it has, compressed to a digest. If the digests differ, something was lost on the way and the core is asked
+//! A core tells when a user's first connection there comes and the last one goes, how many there are in between, and
+//! says from time to time which it has, compressed to a digest. If the digests differ, something was lost on the way and the core is asked
 //! for all of them. A core that says nothing for [`PRESENCE_LEASE`] has no members any more: there are no ghosts.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::super::message::{Digest, Member, PRESENCE_RENEWAL, PresenceChange, UserId};
+use super::super::message::{Attendee, Digest, Member, PRESENCE_RENEWAL, PresenceChange, UserId};
 use super::super::moment::Moment;
 use super::super::placement::CoreSet;
 
@@ -33,6 +33,8 @@ pub(super) struct Presence {
 struct Present {
     info: Bytes,
     cores: CoreSet,
+    /// Connections on a core beyond the first one there, where there are any.
+    further: BTreeMap<usize, u32>,
 }
 
 #[derive(Debug)]
@@ -49,22 +51,38 @@ impl Presence {
         let mut is_new = false;
         let present = self.members.entry(member.user.clone()).or_insert_with(|| {
             is_new = true;
-            Present { info: Bytes::new(), cores: CoreSet::default() }
+            Present { info: Bytes::new(), cores: CoreSet::default(), further: BTreeMap::new() }
         });
         present.info = member.info.clone();
-        if present.cores.insert(core) {
-            lease.digest.add(&member.user);
-        }
+        // It is the first one there, whatever was known before.
+        lease.digest.remove(&member.user, present.connections_on(core));
+        present.cores.insert(core);
+        present.further.remove(&core);
+        lease.digest.add(&member.user, 1);
         is_new.then_some(PresenceChange::Joined(member))
+    }
+
+    /// A user on a core has so many connections there now; not zero.
+    pub(super) fn recount(&mut self, core: usize, user: &UserId, connections: u32) {
+        let present = self.members.get_mut(user).filter(|present| present.cores.contains(core));
+        let (Some(present), Some(lease)) = (present, self.cores.get_mut(&core)) else { return };
+        lease.digest.remove(user, present.connections_on(core));
+        match connections.saturating_sub(1) {
+            0 => present.further.remove(&core),
+            further => present.further.insert(core, further),
+        };
+        lease.digest.add(user, present.connections_on(core));
     }
 
     /// A user has gone from a core.
     pub(super) fn leave(&mut self, core: usize, user: &UserId) -> Option<PresenceChange> {
         let present = self.members.get_mut(user)?;
+        let connections = present.connections_on(core);
+        present.further.remove(&core);
         if present.cores.remove(core)
             && let Some(lease) = self.cores.get_mut(&core)
         {
-            lease.digest.remove(user);
+            lease.digest.remove(user, connections);
             if lease.digest == Digest::default() {
                 self.cores.remove(&core);
             }
@@ -84,11 +102,16 @@ impl Presence {
     }
 
     /// These users are on the core, and no others.
-    pub(super) fn replace(&mut self, core: usize, members: Vec<Member>, now: Moment) -> Vec<PresenceChange> {
-        let listed: BTreeSet<&UserId> = members.iter().map(|member| &member.user).collect();
+    pub(super) fn replace(&mut self, core: usize, members: Vec<Attendee>, now: Moment) -> Vec<PresenceChange> {
+        let listed: BTreeSet<&UserId> = members.iter().map(|attendee| &attendee.member.user).collect();
         let gone: Vec<_> = self.users_on(core).filter(|user| !listed.contains(user)).cloned().collect();
-        let left: Vec<_> = gone.iter().filter_map(|user| self.leave(core, user)).collect();
-        left.into_iter().chain(members.into_iter().filter_map(|member| self.enter(core, member, now))).collect()
+        let mut changes: Vec<_> = gone.iter().filter_map(|user| self.leave(core, user)).collect();
+        for Attendee { member, connections } in members {
+            let user = member.user.clone();
+            changes.extend(self.enter(core, member, now));
+            self.recount(core, &user, connections);
+        }
+        changes
     }
 
     /// Members on cores that have said nothing for too long are gone.
@@ -107,12 +130,34 @@ impl Presence {
         self.members.iter().map(|(user, present)| Member { user: user.clone(), info: present.info.clone() })
     }
 
+    /// The same, with their connections on all cores.
+    pub(super) fn attendees(&self) -> impl Iterator<Item = Attendee> {
+        let connections = self.members.values().map(Present::connections);
+        self.members().zip(connections).map(|(member, connections)| Attendee { member, connections })
+    }
+
+    /// Of all members.
+    pub(super) fn connections(&self) -> u64 {
+        self.cores.values().map(|lease| lease.digest.connections()).sum()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
 
     fn users_on(&self, core: usize) -> impl Iterator<Item = &UserId> {
         self.members.iter().filter(move |(_, present)| present.cores.contains(core)).map(|(user, _)| user)
+    }
+}
+
+impl Present {
+    fn connections_on(&self, core: usize) -> u32 {
+        let first = u32::from(self.cores.contains(core));
+        first + self.further.get(&core).copied().unwrap_or_default()
+    }
+
+    fn connections(&self) -> u32 {
+        self.cores.len() as u32 + self.further.values().sum::<u32>()
     }
 }
 
@@ -130,8 +175,39 @@ mod tests {
 
     fn digest(users: &[&str]) -> Digest {
         let mut digest = Digest::default();
-        users.iter().for_each(|user| digest.add(user));
+        users.iter().for_each(|user| digest.add(user, 1));
         digest
+    }
+
+    fn attendees(presence: &Presence) -> Vec<(String, u32)> {
+        presence.attendees().map(|one| (one.member.user.to_string(), one.connections)).collect()
+    }
+
+    #[test]
+    fn connections_are_counted_over_all_cores() {
+        let mut presence = Presence::default();
+        let (ann, bob) = (UserId::from("ann"), UserId::from("bob"));
+        presence.recount(0, &ann, 2);
+        assert!(presence.is_empty(), "who has not entered is not there");
+        presence.enter(0, member("ann"), Moment(0));
+        presence.enter(1, member("ann"), Moment(0));
+        presence.enter(1, member("bob"), Moment(0));
+        presence.recount(1, &ann, 3);
+        presence.recount(0, &bob, 7);
+        assert_eq!(attendees(&presence), [("ann".to_owned(), 4), ("bob".to_owned(), 1)]);
+        assert_eq!(presence.connections(), 5);
+        assert!(presence.renew(1, digest(&["ann", "bob", "ann", "ann"]), Moment(1)));
+        presence.recount(1, &ann, 2);
+        assert!(!presence.renew(1, digest(&["ann", "bob", "ann", "ann"]), Moment(1)), "something was lost");
+        let told = [("ann", 3), ("bob", 2)].map(|(user, connections)| Attendee { member: member(user), connections });
+        assert_eq!(presence.replace(1, told.to_vec(), Moment(1)), []);
+        assert_eq!(attendees(&presence), [("ann".to_owned(), 4), ("bob".to_owned(), 2)]);
+        presence.enter(1, member("bob"), Moment(1));
+        assert_eq!((attendees(&presence)[1].1, presence.connections()), (1, 5), "it began anew, and the end was lost");
+        assert_eq!((presence.leave(1, &ann), presence.leave(1, &bob)), (None, Some(left("bob"))));
+        assert_eq!((attendees(&presence), presence.connections()), (vec![("ann".to_owned(), 1)], 1));
+        presence.leave(0, &ann);
+        assert!(presence.is_empty() && presence.deadline().is_none());
     }
 
     #[test]
@@ -157,7 +233,8 @@ mod tests {
         assert!(presence.renew(0, digest(&["bob", "ann"]), Moment(1)));
         assert!(!presence.renew(0, digest(&["bob", "cid"]), Moment(1)));
         assert!(!presence.renew(1, digest(&["bob"]), Moment(1)), "nothing is known of that core");
-        let changes = presence.replace(0, vec![member("bob"), member("cid")], Moment(1));
+        let told = ["bob", "cid"].map(|user| Attendee { member: member(user), connections: 1 });
+        let changes = presence.replace(0, told.to_vec(), Moment(1));
         assert_eq!(changes, [left("ann"), PresenceChange::Joined(member("cid"))]);
         assert!(presence.renew(0, digest(&["bob", "cid"]), Moment(1)));
     }

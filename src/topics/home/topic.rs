@@ -95,6 +95,7 @@ impl TopicState {
             history_messages: self.history.len(),
             history_bytes: self.history.bytes(),
             members: self.presence.members().len(),
+            connections: self.presence.connections(),
             ..TopicInfo::default()
         }
     }

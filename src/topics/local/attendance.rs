@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::super::interest::SubscriberId;
-use super::super::message::{Digest, Member, UserId};
+use super::super::message::{Attendee, Digest, Member, UserId};
 use super::super::moment::Moment;
 
 /// Users by connection, and how many connections each has.
@@ -29,32 +29,29 @@ impl Attendance {
         Self { users: BTreeMap::new(), by_subscriber: BTreeMap::new(), digest: Digest::default(), renew_at }
     }
 
-    /// A connection has come. Answers whether it is the first of its user.
-    pub(super) fn enter(&mut self, subscriber: SubscriberId, member: &Member) -> bool {
+    /// A connection has come. Answers how many its user has now.
+    pub(super) fn enter(&mut self, subscriber: SubscriberId, member: &Member) -> u32 {
         self.by_subscriber.insert(subscriber, member.user.clone());
         let attending = self
             .users
             .entry(member.user.clone())
             .or_insert_with(|| Attending { connection_count: 0, info: member.info.clone() });
         attending.connection_count += 1;
-        let is_first = attending.connection_count == 1;
-        if is_first {
-            self.digest.add(&member.user);
-        }
-        is_first
+        self.digest.add(&member.user, 1);
+        attending.connection_count
     }
 
-    /// A connection has gone. Answers its user if it was the last one.
-    pub(super) fn leave(&mut self, subscriber: SubscriberId) -> Option<UserId> {
+    /// A connection has gone. Answers its user, and how many he has now; `None` if it was no member's.
+    pub(super) fn leave(&mut self, subscriber: SubscriberId) -> Option<(UserId, u32)> {
         let user = self.by_subscriber.remove(&subscriber)?;
         let attending = self.users.get_mut(&user)?;
         attending.connection_count -= 1;
-        if attending.connection_count > 0 {
-            return None;
+        let left = attending.connection_count;
+        if left == 0 {
+            self.users.remove(&user);
         }
-        self.users.remove(&user);
-        self.digest.remove(&user);
-        Some(user)
+        self.digest.remove(&user, 1);
+        Some((user, left))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -65,8 +62,11 @@ impl Attendance {
         self.digest
     }
 
-    pub(super) fn members(&self) -> impl Iterator<Item = Member> {
-        self.users.iter().map(|(user, attending)| Member { user: user.clone(), info: attending.info.clone() })
+    pub(super) fn attendees(&self) -> impl Iterator<Item = Attendee> {
+        self.users.iter().map(|(user, attending)| Attendee {
+            member: Member { user: user.clone(), info: attending.info.clone() },
+            connections: attending.connection_count,
+        })
     }
 }
 
@@ -78,17 +78,18 @@ mod tests {
     fn a_user_is_there_from_the_first_connection_to_the_last() {
         let member = |user: &str| Member { user: user.into(), info: Bytes::new() };
         let mut attendance = Attendance::new(Moment(0));
-        assert!(attendance.enter(SubscriberId(1), &member("ann")));
-        assert!(!attendance.enter(SubscriberId(2), &member("ann")));
-        assert!(attendance.enter(SubscriberId(3), &member("bob")));
+        assert_eq!(attendance.enter(SubscriberId(1), &member("ann")), 1);
+        assert_eq!(attendance.enter(SubscriberId(2), &member("ann")), 2);
+        assert_eq!(attendance.enter(SubscriberId(3), &member("bob")), 1);
         let mut digest = Digest::default();
-        ["bob", "ann"].iter().for_each(|user| digest.add(user));
+        [("bob", 1), ("ann", 2)].iter().for_each(|(user, connections)| digest.add(user, *connections));
         assert_eq!(attendance.digest(), digest);
-        assert_eq!(attendance.leave(SubscriberId(1)), None);
+        assert!(attendance.attendees().map(|one| one.connections).eq([2, 1]));
+        assert_eq!(attendance.leave(SubscriberId(1)), Some(("ann".into(), 1)));
         assert_eq!(attendance.leave(SubscriberId(1)), None, "said twice");
-        assert_eq!(attendance.leave(SubscriberId(2)).as_deref(), Some("ann"));
-        assert!(attendance.members().eq([member("bob")]));
-        assert_eq!(attendance.leave(SubscriberId(3)).as_deref(), Some("bob"));
+        assert_eq!(attendance.leave(SubscriberId(2)), Some(("ann".into(), 0)));
+        assert!(attendance.attendees().eq([Attendee { member: member("bob"), connections: 1 }]));
+        assert_eq!(attendance.leave(SubscriberId(3)), Some(("bob".into(), 0)));
         assert!(attendance.is_empty() && attendance.digest() == Digest::default());
     }
 }

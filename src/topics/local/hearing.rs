@@ -49,7 +49,7 @@ impl Local {
             ToCore::Attend { topic } => {
                 let index = self.interest.find(topic.as_str());
                 let attendance = index.and_then(|index| self.followed(index)?.attendance.as_ref());
-                let members = attendance.map_or_else(Vec::new, |attendance| attendance.members().collect());
+                let members = attendance.map_or_else(Vec::new, |attendance| attendance.attendees().collect());
                 outlet.send(from, ToHome::Attendance { topic, members });
             }
             ToCore::Answer { ticket, answer } => outlet.answer(ticket, answer),

@@ -42,9 +42,12 @@ impl Local {
                 if attendance.is_empty() {
                     followed.attendance = None;
                 }
-                if let Some(user) = gone {
-                    outlet.send(self.home_of(&topic), ToHome::Leave { topic, user });
-                }
+                let message = match gone {
+                    None => return,
+                    Some((user, 0)) => ToHome::Leave { topic: topic.clone(), user },
+                    Some((user, connections)) => ToHome::Recount { topic: topic.clone(), user, connections },
+                };
+                outlet.send(self.home_of(&topic), message);
             }
             (Subject::Pattern(_), Some(Follow::Pattern(Some(spreading)))) => {
                 spreading.waiters.retain(|waiter| *waiter != subscriber);

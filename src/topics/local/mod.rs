@@ -245,13 +245,16 @@ impl Local {
         let Some(followed) = self.followed(index) else { return };
         let is_new = followed.attendance.is_none();
         let attendance = followed.attendance.get_or_insert_with(|| Box::new(Attendance::new(renew_at)));
-        let is_first = attendance.enter(subscriber, member);
+        let connections = attendance.enter(subscriber, member);
         if is_new {
             self.renewals.push_back((renew_at, index));
         }
-        if is_first {
-            outlet.send(self.home_of(topic), ToHome::Enter { topic: topic.clone(), member: member.clone() });
-        }
+        let topic = topic.clone();
+        let message = match connections {
+            1 => ToHome::Enter { topic: topic.clone(), member: member.clone() },
+            _ => ToHome::Recount { topic: topic.clone(), user: member.user.clone(), connections },
+        };
+        outlet.send(self.home_of(&topic), message);
     }
 
     fn retry(&mut self, at: Moment, index: SubjectIndex, now: Moment, outlet: &mut impl Outlet) {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::super::message::{Answer, Deliver, PresenceChange, Receipt, ReceiptId, Refused, Tally, ToCore};
+use super::super::message::{Answer, Attendee, Deliver, PresenceChange, Receipt, ReceiptId, Refused, Tally, ToCore};
 use super::super::position::{Epoch, Horizon, NotRecovered};
 use super::super::publication::{DataKind, Draft, Publication};
 use super::*;
@@ -291,13 +291,19 @@ fn a_user_enters_once_and_is_renewed() {
         local.subscribe(SubscriberId(id), &topic(), Want::Nothing, Some(&ann), NOW, &mut told).expect("new");
     }
     let sent = told.sent();
-    assert!(matches!(&sent[..], [ToHome::Subscribe { .. }, ToHome::Enter { member, .. }] if *member == ann));
+    let recount = |connections| ToHome::Recount { topic: topic(), user: "ann".into(), connections };
+    assert!(
+        matches!(&sent[..], [ToHome::Subscribe { .. }, ToHome::Enter { member, .. }, again] if *member == ann && *again == recount(2))
+    );
     local.handle_timeout(Moment(10_000), &mut told);
     assert!(matches!(&told.sent()[..], [ToHome::Subscribe { .. }, ToHome::Renew { .. }]));
     local.handle(0, ToCore::Attend { topic: topic() }, NOW, &mut told);
-    assert_eq!(told.sent(), [ToHome::Attendance { topic: topic(), members: vec![ann] }]);
+    assert_eq!(
+        told.sent(),
+        [ToHome::Attendance { topic: topic(), members: vec![Attendee { member: ann, connections: 2 }] }]
+    );
     local.remove(SubscriberId(0), &mut told);
-    assert_eq!(told.sent(), []);
+    assert_eq!(told.sent(), [recount(1)]);
     local.remove(SubscriberId(1), &mut told);
     assert_eq!(
         told.sent(),

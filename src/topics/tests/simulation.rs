@@ -332,7 +332,13 @@ impl Simulation {
         let Some((_, ToCore::Answer { answer: Answer::Members(members), .. })) = out.messages.pop() else {
             panic!("a question is answered")
         };
-        assert!(members.iter().map(|member| &member.user).eq(&want), "{topic}: {members:?}, should be {want:?}");
+        let users = members.iter().map(|attendee| &attendee.member.user);
+        assert!(users.eq(&want), "{topic}: {members:?}, should be {want:?}");
+        for Attendee { member, connections } in members {
+            let its = |client: &&Client| client.member.user == member.user && client.topics.contains_key(topic);
+            let count = self.clients.iter().filter(its).count();
+            assert_eq!(connections as usize, count, "{topic}: connections of {}", member.user);
+        }
         for client in &self.clients {
             let told = client.topics.get(topic).and_then(|reading| reading.members.as_ref());
             assert!(told.is_none_or(|told| *told == want), "{topic}: {told:?}, should be {want:?}");

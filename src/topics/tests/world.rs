@@ -315,6 +315,7 @@ impl Outlet for Surroundings<'_> {
             .iter_mut()
             .find_map(|(id, connection)| connection.asked_for_members.remove(&ticket).map(|topic| (*id, topic)));
         if let Some((id, topic)) = asked {
+            let members: Vec<_> = members.into_iter().map(|attendee| attendee.member).collect();
             self.members(&topic, &members, &[id]);
         }
     }

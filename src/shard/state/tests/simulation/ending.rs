@@ -197,7 +197,8 @@ impl Simulation {
         }
         world.listener.watch(topic, |watch| assert_eq!(watch.members, want, "{topic}: what events say"));
         let Answer::Members(members) = self.ask_outside(topic, Read::Members) else { panic!("members were asked for") };
-        assert!(members.iter().map(|member| &*member.user).eq(want.iter()), "{topic}: {members:?}, not {want:?}");
+        let users = members.iter().map(|attendee| &*attendee.member.user);
+        assert!(users.eq(want.iter()), "{topic}: {members:?}, not {want:?}");
     }
 
     /// What is kept is what is known, all of it, and nothing else.
