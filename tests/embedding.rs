@@ -169,6 +169,18 @@ impl Handler for Probe {
         Response::text(200, format!("{} open\n", core.connection_count()))
     }
 
+    fn told(&mut self, conn: &mut Conn<'_>, session: &mut Session, message: &(dyn Any + Send + Sync)) {
+        let text = message.downcast_ref::<String>().expect("our own");
+        assert_ne!(text, "panic", "as the test wants, on {}", session.path);
+        if text == "close" {
+            conn.close(CloseCode(4001), "as told");
+        }
+        let said = format!("{} was told {text}", session.path);
+        self.journal.note(said.clone());
+        // Nobody hears it on a connection that is closing.
+        let _ = conn.send_text(&said);
+    }
+
     fn cast(&mut self, core: &mut Core<'_>, message: &(dyn Any + Send + Sync)) {
         let text = message.downcast_ref::<String>().expect("our own");
         assert_ne!(text, "panic", "as the test wants");
@@ -547,6 +559,66 @@ fn other_threads_send_and_close() {
         handle.resume().expect("there is room");
         other.send_text("mine");
         assert_eq!(other.text(), "mine");
+    }
+}
+
+/// Between what other threads send it stands in order, its session is at hand, and who is gone or leaving is not told.
+#[test]
+fn other_threads_tell_the_handler_about_a_connection() {
+    for variant in VARIANTS {
+        let stage = stage(variant, |builder| builder.cores(vec![0, 1]));
+        let value = |text: &str| -> Arc<dyn Any + Send + Sync> { Arc::new(text.to_owned()) };
+        let mut clients = stage.open_on_both_cores("/a");
+        let handles: Vec<_> = clients
+            .iter_mut()
+            .map(|(_, client)| {
+                client.send_text("hand-out");
+                stage.handle()
+            })
+            .collect();
+        let senders = handles.clone();
+        thread::spawn(move || {
+            for n in 0..50 {
+                for handle in &senders {
+                    handle.tell(value(&n.to_string())).expect("there is room");
+                    handle.send(MessageKind::Text, Bytes::from(format!("sent {n}"))).expect("there is room");
+                }
+            }
+        });
+        for (_, client) in &mut clients {
+            for n in 0..50 {
+                assert_eq!((client.text(), client.text()), (format!("/a was told {n}"), format!("sent {n}")));
+            }
+        }
+        // A paused connection is told all the same: its messages wait, not what others say of it.
+        let (_, first) = &mut clients[0];
+        first.send_text("pause-and-hand-out");
+        let handle = stage.handle();
+        handle.tell(value("in a pause")).expect("there is room");
+        assert_eq!(first.text(), "/a was told in a pause");
+        handle.resume().expect("there is room");
+        // A panic is the end of its own connection and of no other.
+        handle.tell(value("panic")).expect("there is room");
+        assert_eq!(first.close_frame().0, 1011);
+        let ((_, second), other) = (&mut clients[1], &handles[1]);
+        other.tell(value("close")).expect("there is room");
+        other.tell(value("too late")).expect("there is room");
+        assert_eq!(second.close_frame(), (4001, "as told".to_owned()));
+        second.send_close(4001, "");
+        drop(clients);
+        stage.server.wait_until_empty();
+        // Nor is whoever has its place by now.
+        let mut others = stage.open_on_both_cores("/b");
+        for handle in &handles {
+            handle.tell(value("gone")).expect("there is room");
+        }
+        for (_, client) in &mut others {
+            client.send_text("mine");
+            assert_eq!(client.text(), "mine");
+        }
+        let told = |what: &str| stage.journal.count(&format!("/a was told {what}"));
+        assert_eq!([told("close"), told("too late"), told("gone")], [1, 0, 0]);
+        assert_eq!(stage.journal.count("/b was told gone"), 0);
     }
 }
 

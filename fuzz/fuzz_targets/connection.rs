@@ -48,6 +48,10 @@ enum Operation {
     Reset { by_client: bool },
     FinSent { by_client: bool },
     Answer { response: bool },
+    /// The server's answer is a stream.
+    Stream,
+    /// The server sends something with a preface of its own.
+    SendPrefaced { preface: u8, len: u16, seed: u8 },
 }
 
 fuzz_target!(|plan: Plan| {
@@ -76,6 +80,8 @@ struct Side {
     awaited: Option<VecDeque<(MessageKind, Vec<u8>)>>,
     read_bytes: usize,
     was_open: bool,
+    /// What a stream has queued and nobody has taken: it goes out as it is.
+    streamed: Option<VecDeque<u8>>,
     closed: Option<Closed>,
     ended: bool,
 }
@@ -111,7 +117,10 @@ impl World {
             Operation::Send { by_client, text, way, len, seed } => self.send(*by_client, *text, *way, *len, *seed),
             Operation::Ping { by_client, len } => {
                 let [near, _] = self.two(*by_client);
-                let _ = near.connection.ping(&vec![b'p'; (*len).into()], &mut near.workspace);
+                let pinged = near.connection.ping(&vec![b'p'; (*len).into()], &mut near.workspace);
+                if let (Ok(()), Some(streamed)) = (pinged, &mut near.streamed) {
+                    streamed.extend(COMMENT);
+                }
             }
             Operation::Write { by_client, len } => self.write(*by_client, (*len).into()),
             Operation::Read { by_client, len, pauses } => self.read(*by_client, (*len).into(), *pauses),
@@ -149,10 +158,13 @@ impl World {
                 (near.awaited, far.awaited) = (None, None);
                 let event = near.connection.handle_reset(&mut near.workspace, now);
                 event.into_iter().for_each(|event| near.hear(&event));
+                near.streamed.iter_mut().for_each(VecDeque::clear);
                 assert_eq!((near.connection.next_step(), near.connection.queued_bytes()), (NextStep::Close, 0));
             }
             Operation::FinSent { by_client } => self.two(*by_client)[0].connection.fin_sent(),
             Operation::Answer { response } => self.answer(*response),
+            Operation::Stream => self.stream(),
+            Operation::SendPrefaced { preface, len, seed } => self.send_prefaced(*preface, *len, *seed),
         }
     }
 
@@ -162,6 +174,7 @@ impl World {
         let [near, far] = self.two(by_client);
         let (connection, workspace) = (&mut near.connection, &mut near.workspace);
         let (is_open, before) = (connection.is_open(), connection.queued_bytes());
+        let is_stream = connection.is_stream();
         let sent = match way % 3 {
             0 => connection.send(kind, Body::Borrowed(&payload), workspace),
             1 => connection.send(kind, Body::Shared(payload.clone().into()), workspace),
@@ -169,14 +182,51 @@ impl World {
         };
         match sent {
             Ok(()) => {
-                assert!(is_open && connection.queued_bytes() > before);
-                if let Some(awaited) = &mut far.awaited {
+                assert!(is_open && (connection.queued_bytes() > before || is_stream && payload.is_empty()));
+                if let Some(streamed) = &mut near.streamed {
+                    // Without a frame: as many bytes as were given.
+                    assert_eq!(near.connection.queued_bytes(), before + payload.len());
+                    streamed.extend(&payload);
+                } else if let Some(awaited) = &mut far.awaited {
                     awaited.push_back((kind, payload));
                 }
             }
             Err(SendError::NotOpen) => assert!(!is_open),
             Err(SendError::QueueFull) => assert!(before + payload.len() > workspace.limits().queued_bytes_max),
         }
+    }
+
+    /// Only streams have prefaces; either all of it is queued or nothing.
+    fn send_prefaced(&mut self, preface: u8, len: u16, seed: u8) {
+        let Side { connection, workspace, streamed, .. } = &mut self.server;
+        let Some(streamed) = streamed else { return };
+        let preface = vec![b'i'; preface.into()];
+        let payload: Vec<u8> = (0..len).map(|at| b'0' + (at as u8 ^ seed) % 64).collect();
+        let (is_open, before) = (connection.is_open(), connection.queued_bytes());
+        match connection.send_prefaced(&preface, payload.clone().into(), workspace) {
+            Ok(()) => {
+                assert!(is_open);
+                assert_eq!(connection.queued_bytes(), before + preface.len() + payload.len());
+                streamed.extend(preface.iter().chain(&payload));
+            }
+            Err(SendError::NotOpen) => assert!(!is_open),
+            Err(SendError::QueueFull) => {
+                assert!(before + preface.len() + payload.len() > workspace.limits().queued_bytes_max);
+            }
+        }
+    }
+
+    fn stream(&mut self) {
+        let server = &mut self.server;
+        if server.connection.is_opening() {
+            let before = server.connection.queued_bytes();
+            let answer = |out: &mut Vec<u8>| out.extend_from_slice(STREAM_HEAD);
+            server.connection.stream(answer, &mut server.workspace, self.now);
+            assert_eq!(server.connection.queued_bytes(), before + STREAM_HEAD.len());
+            server.streamed = Some(STREAM_HEAD.iter().copied().collect());
+            server.was_open = true;
+        }
+        self.read(false, 0, false);
     }
 
     fn write(&mut self, by_client: bool, len_max: usize) {
@@ -188,6 +238,10 @@ impl World {
                 assert!(!front.is_empty());
                 let len = front.len().min(len_max);
                 far.wire.extend(&front[..len]);
+                if let Some(streamed) = &mut near.streamed {
+                    let queued: Vec<u8> = streamed.drain(..len.min(streamed.len())).collect();
+                    assert_eq!(front[..len], queued, "a stream goes out as it was queued");
+                }
                 outbox.advance(len);
                 near.connection.transmitted(&mut near.workspace);
             }
@@ -247,6 +301,11 @@ impl World {
                 assert!(side.connection.deadline(&side.workspace) > now, "what was handled is due no more");
             }
             event.into_iter().for_each(|event| side.hear(&event));
+            if let Some(streamed) = &mut side.streamed
+                && side.connection.queued_bytes() > queued
+            {
+                streamed.extend(COMMENT);
+            }
         }
     }
 
@@ -260,6 +319,12 @@ impl World {
                 counted = slices[..used].iter().map(|slice| slice.len()).sum();
             }
             assert_eq!(queued, counted, "the queue is what lies in it");
+            // Who gives up waiting drops what is queued.
+            let is_over = side.connection.next_step() == NextStep::Close;
+            if let Some(streamed) = side.streamed.as_ref().filter(|_| !is_over) {
+                assert!(side.connection.is_ending() || side.connection.is_stream());
+                assert_eq!(queued, streamed.len(), "a stream has queued what it was given");
+            }
             if side.was_open {
                 assert_eq!(side.connection.is_ending(), side.closed.is_some(), "Closed is told when it ends");
             }
@@ -326,6 +391,7 @@ impl Side {
             awaited: Some(VecDeque::new()),
             read_bytes: 0,
             was_open: true,
+            streamed: None,
             closed: None,
             ended: false,
         }
@@ -355,6 +421,8 @@ impl Side {
 
     fn hear(&mut self, event: &Event<'_>) {
         assert!(self.closed.is_none() && !self.ended, "nothing is told after the end: {event:?}");
+        let is_of_stream = matches!(event, Event::Closed(_));
+        assert!(self.streamed.is_none() || is_of_stream, "nobody speaks in a stream: {event:?}");
         match event {
             Event::Message(message) => {
                 assert!(message.bytes().len() <= self.workspace.limits().message_bytes_max);
@@ -414,5 +482,8 @@ fn frame(sender: Role, first: u8, payload: &[u8]) -> Vec<u8> {
     wire
 }
 
+const STREAM_HEAD: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
+/// A stream's sign of life.
+const COMMENT: &[u8] = b":\n\n";
 const START: Tick = Tick(1000);
 const OPERATIONS_MAX: usize = 200;

@@ -287,7 +287,8 @@ impl<H: Handler> State<H> {
             Told::Close { to, code, reason } => self.core.close_here(to, code, &reason),
             Told::Resume { to } => self.core.resume_here(to),
             Told::Handler { to, message } => {
-                if self.core.named(to).is_some() {
+                let is_open = self.core.named(to).is_some_and(|(_, connection)| connection.is_open());
+                if is_open {
                     self.with_session(to.index, |handler, conn, session| handler.told(conn, session, &*message));
                 }
             }
