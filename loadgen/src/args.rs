@@ -186,6 +186,8 @@ pub(crate) struct IdleArgs {
     /// Topics that the connections subscribe to, in turn.
     #[arg(long, default_value = "1", requires = "wire", value_parser = parse_positive, value_name = "T")]
     pub(crate) topics: u64,
+    #[command(flatten)]
+    pub(crate) token: TokenArgs,
     /// Connections of other processes that come before this one's.
     #[arg(long, hide = true, default_value = "0")]
     pub(crate) first: u64,
@@ -240,6 +242,8 @@ pub(crate) struct FanoutArgs {
     pub(crate) subscribers: Option<u64>,
     #[command(flatten)]
     pub(crate) api: ApiArgs,
+    #[command(flatten)]
+    pub(crate) token: TokenArgs,
 }
 
 /// What a server with topics speaks to those who hear many of them.
@@ -271,6 +275,18 @@ pub(crate) struct ApiArgs {
     pub(crate) api_key: Option<String>,
 }
 
+/// Who the connections say they are.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TokenArgs {
+    /// Token that every connection shows, where topics are spoken of: a JSON Web Token. Others can read it in a list of
+    /// processes.
+    #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
+    pub(crate) token: Option<String>,
+    /// File with that token.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
 /// `recovery`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct RecoveryArgs {
@@ -296,6 +312,8 @@ pub(crate) struct RecoveryArgs {
     pub(crate) subscribers: Option<u64>,
     #[command(flatten)]
     pub(crate) api: ApiArgs,
+    #[command(flatten)]
+    pub(crate) token: TokenArgs,
 }
 
 /// `storm`.

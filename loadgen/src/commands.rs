@@ -224,6 +224,9 @@ fn fanout_load(args: &FanoutArgs) -> Result<Load, String> {
     if args.api.publish_url.is_some() {
         return Err("--publish-url needs --wire: without it, whoever publishes is a WebSocket client".to_owned());
     }
+    if args.token.token.is_some() || args.token.token_file.is_some() {
+        return Err("a token needs --wire: without it, say it in the URL, or with --header".to_owned());
+    }
     if publish.as_ref().is_some_and(|publish| !publish.has_payload()) {
         return Err("--publish has no {payload} in it: nothing would be published".to_owned());
     }
@@ -285,6 +288,10 @@ fn idle_load(args: &IdleArgs) -> Result<(Load, Vec<String>), String> {
     let per_second = |every: Duration| common.connections as f64 / every.as_secs_f64().max(1e-3);
     let pings_per_second = args.heartbeat.map(per_second);
     let held_ping_free = common.measured <= UNREAD_SPAN_MAX;
+    let token = topics::read_token(&args.token)?;
+    if token.is_some() && args.wire.is_none() {
+        return Err("a token needs --wire: without it, say it in the URL, or with --header".to_owned());
+    }
     let plan = IdlePlan {
         pings_per_second,
         sparse_per_second: args.sparse_every.map(per_second),
@@ -294,6 +301,7 @@ fn idle_load(args: &IdleArgs) -> Result<(Load, Vec<String>), String> {
             topics: args.topics,
             first_link: args.first,
             timeout_ns: common.timeout.as_nanos() as u64,
+            token,
         }),
         talk: Arc::default(),
     };
@@ -325,6 +333,12 @@ fn idle_load(args: &IdleArgs) -> Result<(Load, Vec<String>), String> {
     if let Some(wire) = args.wire {
         add("wire", wire.to_possible_value().map(|value| value.get_name().to_owned()));
         add("topics", Some(args.topics.to_string()));
+    }
+    if let Some(token) = &args.token.token {
+        add("token", Some(token.clone()));
+    }
+    if let Some(file) = &args.token.token_file {
+        add("token-file", Some(file.display().to_string()));
     }
     if let Some(ramp) = common.ramp {
         let processes = common.connections.div_ceil(connections_max() as u64).max(args.processes.unwrap_or(1));

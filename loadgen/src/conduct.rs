@@ -367,11 +367,13 @@ impl ScenarioPlan {
     /// What stands in the query of each link's URL; `first_link` are those of the workers before.
     fn query_of(&self, first_link: u32) -> Option<worker::QueryOf> {
         let Self::Idle(IdlePlan { topics: Some(topics), .. }) = self else { return None };
-        let (topics, first_link) = (*topics, u64::from(first_link));
-        (!topics.is_v1).then_some(Box::new(move |slot| {
-            // Letters, digits and a dash: nothing to escape.
-            format!("topic={}", topics.topic_of(first_link + slot as u64))
-        }))
+        if topics.is_v1 {
+            return None;
+        }
+        let (topics, first_link) = (topics.clone(), u64::from(first_link));
+        // Letters, digits, dots, dashes and underscores: nothing to escape.
+        let token = topics.token.as_ref().map_or_else(String::new, |token| format!("&token={token}"));
+        Some(Box::new(move |slot| format!("topic={}{token}", topics.topic_of(first_link + slot as u64))))
     }
 
     /// Topics of which the workers tell each other where they stand.

@@ -38,6 +38,32 @@ fn with_serve(words: &str) -> (String, String) {
     (words.replacen(' ', &format!(" ws://127.0.0.1:{port}/ "), 1), server)
 }
 
+/// Signed with HS256 and [`SECRET`]: user `load`, good until 2100, for subscribing and publishing everywhere.
+const TOKEN: &str = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJsb2FkIiwiZXhwIjo0MTAyNDQ0ODA\
+                     wLCJzdWJzY3JpYmUiOlsiKioiXSwicHVibGlzaCI6WyIqKiJdfQ.1Hx3vq4LbYux47aWOg\
+                     LtuGcolQI2obKDrhzTQpTMVuk";
+const SECRET: &str = "the secret of the tests of the load generator";
+
+/// A run against `corewire serve` with an admin listener, in a folder with these files. `FOLDER`, `PORT` and `ADMIN` are
+/// replaced in the words, in the server's arguments and in the files.
+fn report_of_place(words: &str, server: &str, files: &[(&str, &str)]) -> Value {
+    let folder = std::env::temp_dir().join(format!("corewire-load-place-{}-{}", std::process::id(), free_port()));
+    std::fs::create_dir(&folder).unwrap();
+    let (port, admin) = (free_port().to_string(), free_port().to_string());
+    let fill =
+        |text: &str| text.replace("FOLDER", folder.to_str().unwrap()).replace("PORT", &port).replace("ADMIN", &admin);
+    for (name, text) in files {
+        std::fs::write(folder.join(name), fill(text)).unwrap();
+    }
+    let server = format!(
+        "{} serve --listen 127.0.0.1:PORT --admin 127.0.0.1:ADMIN --log-level error {server}",
+        corewire().display()
+    );
+    let report = report_with(&fill(words), &["--spawn", &fill(&server)]);
+    std::fs::remove_dir_all(&folder).unwrap();
+    report
+}
+
 /// Both cores, where there are two.
 fn two_workers() -> &'static str {
     if std::thread::available_parallelism().unwrap().get() > 1 { "--cores 0,1" } else { "" }
@@ -115,6 +141,50 @@ fn the_idle_subscribe_over_both_wires() {
     }
 }
 
+#[test]
+fn publications_go_through_the_http_api() {
+    let key = "a-key-for-the-load";
+    let words = |key: &str| {
+        format!(
+            "fanout ws://127.0.0.1:PORT/ --wire corewire.v1 -c 20 --topics 5 --rate 100 --publishers 2 --for 1s \
+             --warm-up 200ms --publish-url http://127.0.0.1:ADMIN/api/v1/publish --api-key {key}"
+        )
+    };
+    let run = |given: &str| report_of_place(&words(given), "--api-key-file FOLDER/keys", &[("keys", key)]);
+    let good = run(key);
+    assert_flawless(&good);
+    assert_eq!(number(&good, "achieved", "sent_messages"), 100);
+    assert_eq!(number(&good, "achieved", "answered_messages"), 100 * 4);
+    assert_eq!(number(&good, "achieved", "opened_connections"), 20, "nobody publishes over WebSocket");
+    let bad = run("another-key-than-that");
+    assert!(blames(&bad, "the HTTP API answered 401"), "{}", bad["verdict"]);
+}
+
+#[test]
+fn everybody_shows_a_token_where_one_is_wanted() {
+    let config = "anonymous = \"off\"\ntoken-secret = \"FOLDER/secret\"\n[namespace.default]\n\
+                  subscribe = \"token\"\npublish = \"token\"\n";
+    let files = [("c.toml", config), ("secret", SECRET), ("token", &format!("{TOKEN}\n"))];
+    let run = |words: &str| report_of_place(words, "--config FOLDER/c.toml", &files);
+    let fanout = "fanout ws://127.0.0.1:PORT/ --wire corewire.v1 -c 10 --rate 50 --for 1s --warm-up 200ms";
+    for token in [format!("--token {TOKEN}"), "--token-file FOLDER/token".to_owned()] {
+        let report = run(&format!("{fanout} {token}"));
+        assert_flawless(&report);
+        assert_eq!(number(&report, "achieved", "answered_messages"), 50 * 10);
+    }
+    let report =
+        run("recovery ws://127.0.0.1:PORT/ -c 10 --rate 50 --for 1s --warm-up 200ms --token-file FOLDER/token");
+    assert_flawless(&report);
+    assert_eq!(report["client_recovery_count"], 10);
+    for wire in ["raw", "corewire.v1"] {
+        let words = "idle ws://127.0.0.1:PORT/ --topics 3 -c 10 --processes 2 --for 300ms --token-file FOLDER/token";
+        let report = run(&format!("{words} --wire {wire}"));
+        assert_flawless(&report);
+        assert_eq!(number(&report, "memory", "connections"), 10);
+        assert!(!report.to_string().contains(&TOKEN[..30]), "a report may be shown to anybody");
+    }
+}
+
 // ---- a server that gets it wrong -----------------------------------------------------------------------------
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -134,6 +204,8 @@ enum Wrong {
     Lies,
     /// Nobody may subscribe.
     Refuses,
+    /// Over HTTP, the fifth publication and all after it are never answered.
+    Mute,
 }
 
 struct Topic {
@@ -183,6 +255,10 @@ fn api(stream: TcpStream, topic: &Mutex<Topic>) -> Served {
         let mut body = vec![0; head["Content-Length"].parse()?];
         reader.read_exact(&mut body)?;
         let body: Value = serde_json::from_slice(&body)?;
+        let is_mute = |topic: &Topic| topic.wrong == Wrong::Mute && topic.kept.len() >= 4;
+        while is_mute(&topic.lock().unwrap()) {
+            std::thread::park();
+        }
         let answer = if head.get("X-API-Key").map(String::as_str) == Some("right") {
             let offset = topic.lock().unwrap().publish(&body["data"].to_string());
             format!(r#"{{"offset":{offset},"epoch":"{EPOCH}"}}"#)
@@ -315,6 +391,10 @@ fn back_ends_publish_over_http() {
     assert_eq!(number(&good, "achieved", "answered_messages"), 60 * 5);
     assert_eq!(number(&good, "achieved", "opened_connections"), 5, "nobody publishes over WebSocket");
     assert_eq!(good["plan"]["topics"]["published_over_http"], true);
+    // What is never answered is told, though nobody may have missed it.
+    let line_to_mute = line.replace(&port.to_string(), &serve(Wrong::Mute).to_string());
+    let mute = report(&format!("{line_to_mute} --api-key right --timeout 1s"));
+    assert!(blames(&mute, "publications were never answered"), "{}", mute["verdict"]);
     let bad = report(&format!("{line} --api-key wrong"));
     assert!(blames(&bad, "the HTTP API answered 401: a wrong key"), "{}", bad["verdict"]);
 }

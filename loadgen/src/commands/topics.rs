@@ -1,9 +1,11 @@
 //! Scenarios with topics over a wire that is known: `fanout --wire`, `recovery`, `idle --wire`.
 
+use std::sync::Arc;
+
 use corewire::protocol::MessageKind;
 
 use super::{FANOUT_RATE, load_of};
-use crate::args::{ApiArgs, Common, FanoutArgs, RecoveryArgs};
+use crate::args::{ApiArgs, Common, FanoutArgs, RecoveryArgs, TokenArgs};
 use crate::conduct::{Load, ScenarioPlan};
 use crate::crowd;
 use crate::payload;
@@ -25,14 +27,14 @@ pub(super) fn fanout_load(args: &FanoutArgs) -> Result<Load, String> {
         return Err(format!("a --burst of {} at {rate} per second leaves hardly ever", args.burst));
     }
     let audience = Audience { topics: args.topics, subscribers: args.subscribers, publishers: args.publishers };
-    let load = topics_load(&args.common, args.size, audience, rate, &args.api)?;
+    let load = topics_load(&args.common, args.size, audience, rate, &args.api, &args.token)?;
     let ScenarioPlan::Topics(plan) = load.plan else { return Err("these are no topics".to_owned()) };
     Ok(Load { plan: ScenarioPlan::Topics(TopicsPlan { burst: args.burst, ..plan }), ..load })
 }
 
 pub(super) fn recovery_load(args: &RecoveryArgs) -> Result<Load, String> {
     let audience = Audience { topics: args.topics, subscribers: args.subscribers, publishers: args.publishers };
-    let load = topics_load(&args.common, args.size, audience, args.rate, &args.api)?;
+    let load = topics_load(&args.common, args.size, audience, args.rate, &args.api, &args.token)?;
     let ScenarioPlan::Topics(plan) = load.plan else { return Err("these are no topics".to_owned()) };
     // Those that come back need new ports while the old ones still wait for the last segments of their connections.
     let ports = load.connections + (load.connections as f64 * args.drop).ceil() as usize;
@@ -47,6 +49,7 @@ fn topics_load(
     Audience { topics, subscribers, publishers }: Audience,
     rate_per_second: f64,
     api: &ApiArgs,
+    token: &TokenArgs,
 ) -> Result<Load, String> {
     let connections = common.connections;
     let subscriptions = match subscribers {
@@ -90,6 +93,7 @@ fn topics_load(
         rate_per_second,
         burst: 1,
         http,
+        token: read_token(token)?,
         drop: None,
         timeout_ns: common.timeout.as_nanos() as u64,
     };
@@ -97,6 +101,25 @@ fn topics_load(
     speak(&mut load, true)?;
     load.connections = load.connections.saturating_add(on_links);
     Ok(load)
+}
+
+/// The token that connections show, if they show one.
+pub(super) fn read_token(args: &TokenArgs) -> Result<Option<Arc<str>>, String> {
+    let (token, option) = match (&args.token, &args.token_file) {
+        (Some(token), _) => (token.clone(), "--token".to_owned()),
+        (None, Some(file)) => {
+            let option = format!("--token-file {}", file.display());
+            let text = std::fs::read_to_string(file).map_err(|error| format!("{option} cannot be read: {error}"))?;
+            (text.trim().to_owned(), option)
+        }
+        (None, None) => return Ok(None),
+    };
+    // The characters of a JSON Web Token, which may stand in a URL as they are (RFC 7515 §2).
+    let is_token = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if token.is_empty() || !token.chars().all(is_token) {
+        return Err(format!("{option} is no token: three parts of letters, digits, - and _ with dots between them"));
+    }
+    Ok(Some(token.into()))
 }
 
 /// To where Corewire's topics are, if the URL does not say; `subprotocol` is `corewire.v1`.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 
 use corewire::protocol::MessageKind;
-use corewire::wire::{ClientMessage, ServerMessage};
+use corewire::wire::{ClientMessage, ServerMessage, Token};
 
 use super::Scenario;
 use super::topics::{say, topic_name};
@@ -30,7 +30,7 @@ pub(crate) struct IdlePlan {
 }
 
 /// What the idle have subscribed to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct IdleTopics {
     /// `corewire.v1`; otherwise the topic stands in the URL.
     pub(crate) is_v1: bool,
@@ -40,6 +40,8 @@ pub(crate) struct IdleTopics {
     pub(crate) first_link: u64,
     /// How long nothing may happen while all subscribe.
     pub(crate) timeout_ns: u64,
+    /// What every connection shows.
+    pub(crate) token: Option<Arc<str>>,
 }
 
 impl IdleTopics {
@@ -229,10 +231,11 @@ impl Scenario for Idle {
     }
 
     fn on_open(&mut self, slot: usize, desk: &mut Desk) {
-        if let Some(topics) = self.plan.topics.filter(|topics| topics.is_v1) {
+        if let Some(topics) = self.plan.topics.as_ref().filter(|topics| topics.is_v1) {
             let topic = topics.topic_of(u64::from(self.first_origin) + slot as u64);
             self.subscribing.asked += 1;
-            say(slot, &ClientMessage::Connect { id: 0, token: None }, desk);
+            let token = topics.token.as_deref().map(|token| Token(token.into()));
+            say(slot, &ClientMessage::Connect { id: 0, token }, desk);
             let (id, topic) = (1, topic.into());
             say(slot, &ClientMessage::Subscribe { id, topic, recover: None, token: None, presence: false }, desk);
         } else if !self.plan.reads {
@@ -241,7 +244,7 @@ impl Scenario for Idle {
     }
 
     fn is_ready(&mut self, desk: &mut Desk) -> Result<bool, String> {
-        let Some(topics) = self.plan.topics else { return Ok(true) };
+        let Some(topics) = &self.plan.topics else { return Ok(true) };
         let Subscribing { asked, acknowledged, last_step_ns, failure } = &mut self.subscribing;
         if let Some(failure) = failure.take() {
             return Err(failure);
@@ -275,7 +278,7 @@ impl Scenario for Idle {
 
     fn on_message(&mut self, slot: usize, kind: MessageKind, payload: &[u8], desk: &mut Desk) {
         desk.tally.arrived(payload.len(), desk.now_ns);
-        if self.plan.topics.is_some_and(|topics| topics.is_v1) {
+        if self.plan.topics.as_ref().is_some_and(|topics| topics.is_v1) {
             return self.hear_answer(slot, payload, desk);
         }
         // If nothing is out, nobody asked for it, and nobody minds: servers greet.

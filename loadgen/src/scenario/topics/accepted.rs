@@ -63,9 +63,14 @@ impl Accepted {
 
     /// Whether no publication waits for its answer.
     pub(super) fn is_settled(&self) -> bool {
+        self.unanswered() == 0
+    }
+
+    /// Publications that wait for their answers.
+    pub(super) fn unanswered(&self) -> u64 {
         // In this order: who asks meanwhile is not settled.
         let answered = self.answered.load(Ordering::Acquire);
-        answered >= self.asked.load(Ordering::Acquire)
+        self.asked.load(Ordering::Acquire).saturating_sub(answered)
     }
 }
 

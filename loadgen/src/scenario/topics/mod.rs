@@ -16,7 +16,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use corewire::protocol::MessageKind;
-use corewire::wire::{Ack, ClientMessage, Data, Message, Position, ServerMessage};
+use corewire::wire::{Ack, ClientMessage, Data, Message, Position, ServerMessage, Token};
 
 use super::Scenario;
 use super::fanout::Place;
@@ -46,6 +46,8 @@ pub(crate) struct TopicsPlan {
     pub(crate) burst: u64,
     /// Publications go over HTTP, and the first links subscribe like all others.
     pub(crate) http: Option<http::HttpTarget>,
+    /// What every connection shows.
+    pub(crate) token: Option<Arc<str>>,
     /// This share of the subscribers is cut off in the middle of the measured time, and recovers.
     pub(crate) drop: Option<f64>,
     /// How long nothing may happen while all subscribe.
@@ -344,7 +346,8 @@ impl Scenario for Topics {
     }
 
     fn on_open(&mut self, slot: usize, desk: &mut Desk) {
-        say(slot, &ClientMessage::Connect { id: 0, token: None }, desk);
+        let token = self.plan.token.as_deref().map(|token| Token(token.into()));
+        say(slot, &ClientMessage::Connect { id: 0, token }, desk);
         self.returned(desk);
     }
 
@@ -471,7 +474,9 @@ impl Scenario for Topics {
         if let Phase::Recovering { left, .. } = self.phase {
             desk.tally.error("not_back", || format!("{left} subscribers had not caught up when the run ended"));
         }
-        let unanswered: usize = self.speakers.iter().map(|speaker| speaker.asked.len()).sum();
+        // Over HTTP nobody knows whose they were: the first worker tells of them.
+        let over_http = if self.http.is_some() && self.place.worker_index == 0 { self.common.accepted.unanswered() } else { 0 };
+        let unanswered = over_http + self.speakers.iter().map(|speaker| speaker.asked.len() as u64).sum::<u64>();
         if unanswered > 0 {
             desk.tally.error("unanswered", || format!("{unanswered} publications were never answered"));
         }
