@@ -97,6 +97,7 @@ def main():
         look(session, "wide")
         session.open(admin)
         check("page", page, session, admin)
+        check("axes", axes, session)
         check("connections", connections, session, server)
         check("console", console, session, server)
         check("phone", phone, session)
@@ -114,6 +115,20 @@ def page(session, admin):
     until(session, f"{STATE} === 'live'")
     with urllib.request.urlopen(admin) as index:
         expect(index.headers["Content-Type"], "text/plain; charset=utf-8")
+
+
+def axes(session):
+    """Labels say what stands there: `0.3` for a quarter would be wrong, and is odd where all is zero."""
+    labels = """
+      const { step, top } = scale(arguments[0]);
+      const labels = [];
+      for (let value = 0; value <= top * 1.001; value += step) labels.push(count(value));
+      return labels.join(' ')
+    """
+    wanted = {0: "0 1", 0.02: "0 0.5 1", 0.97: "0 0.5 1", 1: "0 1 2", 3: "0 1 2 3 4", 9: "0 2.5 5 7.5 10", 40: "0 10 20 30 40 50"}
+    for most, want in wanted.items():
+        expect(session.run(labels, most), want)
+
 
 
 def connections(session, server):
