@@ -146,15 +146,15 @@ fn publications_go_through_the_http_api() {
     let key = "a-key-for-the-load";
     let words = |key: &str| {
         format!(
-            "fanout ws://127.0.0.1:PORT/ --wire corewire.v1 -c 20 --topics 5 --rate 100 --publishers 2 --for 1s \
-             --warm-up 200ms --publish-url http://127.0.0.1:ADMIN/api/v1/publish --api-key {key}"
+            "fanout ws://127.0.0.1:PORT/ --wire corewire.v1 -c 20 --topics 5 --rate 20 --publishers 2 --for 1s \
+             --warm-up 200ms --timeout 30s --publish-url http://127.0.0.1:ADMIN/api/v1/publish --api-key {key}"
         )
     };
     let run = |given: &str| report_of_place(&words(given), "--api-key-file FOLDER/keys", &[("keys", key)]);
     let good = run(key);
     assert_flawless(&good);
-    assert_eq!(number(&good, "achieved", "sent_messages"), 100);
-    assert_eq!(number(&good, "achieved", "answered_messages"), 100 * 4);
+    assert_eq!(number(&good, "achieved", "sent_messages"), 20);
+    assert_eq!(number(&good, "achieved", "answered_messages"), 20 * 4);
     assert_eq!(number(&good, "achieved", "opened_connections"), 20, "nobody publishes over WebSocket");
     let bad = run("another-key-than-that");
     assert!(blames(&bad, "the HTTP API answered 401"), "{}", bad["verdict"]);

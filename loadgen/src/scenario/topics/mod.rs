@@ -475,7 +475,8 @@ impl Scenario for Topics {
             desk.tally.error("not_back", || format!("{left} subscribers had not caught up when the run ended"));
         }
         // Over HTTP nobody knows whose they were: the first worker tells of them.
-        let over_http = if self.http.is_some() && self.place.worker_index == 0 { self.common.accepted.unanswered() } else { 0 };
+        let over_http =
+            if self.http.is_some() && self.place.worker_index == 0 { self.common.accepted.unanswered() } else { 0 };
         let unanswered = over_http + self.speakers.iter().map(|speaker| speaker.asked.len() as u64).sum::<u64>();
         if unanswered > 0 {
             desk.tally.error("unanswered", || format!("{unanswered} publications were never answered"));
