@@ -5,6 +5,7 @@ use super::peer::{Heard, Peer};
 use super::plan::{KEYS, Kind, PATTERNS, TOPICS, USERS};
 use super::raw_reader::RawReader;
 use super::reader::{Ear, Reader};
+use super::stream_reader::StreamReader;
 use crate::connection::{Random, Tick};
 use crate::topics::Topic;
 use crate::wire::SUBPROTOCOL;
@@ -22,6 +23,7 @@ pub(super) struct Client {
 pub(super) enum Speaks {
     V1(Reader),
     Raw(RawReader),
+    Stream(StreamReader),
     /// It says nothing, and is present.
     Member {
         user: &'static str,
@@ -56,7 +58,7 @@ impl Speaks {
             chosen.dedup();
             chosen
         };
-        match random.below(10) {
+        match random.below(12) {
             0..4 => Self::v1(&some(random, 6, &TOPICS)),
             4 => {
                 let mut reader = Reader::default();
@@ -71,6 +73,13 @@ impl Speaks {
                     subjects = some(random, 2, &PATTERNS);
                 }
                 Self::Raw(RawReader::new(subjects))
+            }
+            7..9 => {
+                let mut subjects = some(random, 3, &TOPICS);
+                if random.below(3) == 0 {
+                    subjects.extend(some(random, 2, &PATTERNS));
+                }
+                Self::Stream(StreamReader::new(subjects))
             }
             _ => Self::Member {
                 user: USERS[random.below(USERS.len() as u64) as usize],
@@ -87,9 +96,16 @@ impl Client {
 
     /// A connection of its own, its request on the way.
     pub(super) fn connect(&mut self, id: usize, link: &mut Link, now: Tick) {
+        if let Speaks::Stream(reader) = &mut self.speaks {
+            self.life += 1;
+            self.is_leaving = false;
+            self.peer = Some(Peer::streaming(id, link, &reader.target(), &reader.headers(), now));
+            return;
+        }
         let (target, subprotocol) = match &self.speaks {
             Speaks::V1(_) => ("/ws".to_owned(), Some(SUBPROTOCOL)),
             Speaks::Raw(reader) => (reader.target(), None),
+            Speaks::Stream(_) => unreachable!("it is connected above"),
             Speaks::Member { user, topic } => (format!("/member?user={user}&topic={topic}"), None),
         };
         self.life += 1;
@@ -103,7 +119,7 @@ impl Client {
         let is_open = !self.is_leaving && self.peer.as_ref().is_some_and(Peer::is_open);
         match &self.speaks {
             Speaks::V1(reader) => is_open && reader.is_connected,
-            Speaks::Raw(_) | Speaks::Member { .. } => is_open,
+            Speaks::Raw(_) | Speaks::Stream(_) | Speaks::Member { .. } => is_open,
         }
     }
 
@@ -128,9 +144,16 @@ impl Client {
             match heard {
                 Heard::Open => self.open(links),
                 Heard::Refused(head) => {
-                    let begins = |line: &str| line.starts_with(&head) || head.starts_with(line);
-                    assert!(begins("HTTP/1.1 503") || begins("HTTP/1.1 408") || begins("HTTP/1.1 101"), "{head}");
+                    let begins = |status: &&str| {
+                        let line = format!("HTTP/1.1 {status}");
+                        line.starts_with(&head) || head.starts_with(&line)
+                    };
+                    assert!(["503", "408", "101", "200"].iter().any(begins), "{head}");
                     ear.faults.turned_away += u64::from(head.starts_with("HTTP/1.1 503"));
+                }
+                Heard::Bytes(bytes) => {
+                    let Speaks::Stream(reader) = &mut self.speaks else { panic!("only streams are bytes") };
+                    reader.hear(&bytes, ear);
                 }
                 Heard::Text(text) => self.hear(&text, links, random, ear),
                 Heard::Closed(closed) => match closed.code.0 {
@@ -196,6 +219,8 @@ impl Client {
             Speaks::V1(reader) => reader.patterns.keys().any(|pattern| Kind::is_heard_by(pattern, &name)),
             Speaks::Raw(reader) if reader.subjects.contains(&topic) => false,
             Speaks::Raw(reader) => reader.subjects.iter().any(|subject| Kind::is_heard_by(subject, &name)),
+            Speaks::Stream(reader) if reader.subjects.contains(&topic) => false,
+            Speaks::Stream(reader) => reader.subjects.iter().any(|subject| Kind::is_heard_by(subject, &name)),
             Speaks::Member { .. } => false,
         }
     }
@@ -206,6 +231,7 @@ impl Client {
         match &mut self.speaks {
             Speaks::V1(reader) => reader.lose(),
             Speaks::Raw(reader) => reader.lose(),
+            Speaks::Stream(reader) => reader.lose(),
             Speaks::Member { .. } => {}
         }
     }

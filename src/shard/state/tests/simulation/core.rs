@@ -1,9 +1,9 @@
 //! One core with sockets that are made of memory: its `State`, driven as `shard::driver` drives it.
 //!
 //! Everything that the driver decides is decided here in the same way, and each method names the one that it mirrors:
-//! a turn only happens if something is ready, the mailbox is only emptied when its bell was rung, and timers only run
-//! when the one timer has gone off that was set at the end of the turn before. So a core that forgets to be woken
-//! sleeps here as well.
+//! a turn only happens if something is ready, the mailbox is only emptied when its bell was rung, timers only run when
+//! the one timer has gone off that was set at the end of the turn before, and a socket is only looked at when the set
+//! tells of it, once for each edge. So a core that forgets to be woken sleeps here as well.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use super::super::super::State;
 use super::faults::Faults;
 use super::handler::Watched;
 use super::link::{End, Link};
+use super::watching::{self, Interest, Watch};
 use crate::connection::{NextStep, Outbox, Random, Tick};
 use crate::handler::{Handler, Peer, TopicNews};
 use crate::mesh::{Mailbox, Ringer};
@@ -35,7 +36,7 @@ pub(super) struct Core {
 /// As in the driver: what it knows of a connection's socket.
 struct Socket {
     link: usize,
-    watches_input: bool,
+    watch: Watch,
     blocked: bool,
     lent: Option<Lent>,
     receive: Receive,
@@ -64,9 +65,19 @@ enum Ready {
     Listener,
     Bell,
     Timer,
-    Socket(u32),
+    Socket { index: u32, generation: u32, ready: watching::Ready },
     Receive(u32),
     Write(u32),
+}
+
+/// What a read brought, as in the driver.
+enum Read {
+    /// All that was there.
+    Bytes(Vec<u8>),
+    /// As much as there was room for: there may be more.
+    Full(Vec<u8>),
+    /// The state was told of an end, or there was nothing.
+    Nothing,
 }
 
 /// What wakes a core: an eventfd in the driver, a flag here.
@@ -125,12 +136,18 @@ impl Core {
     }
 
     /// What must hold whenever a core goes to sleep.
-    pub(super) fn check_rest(&self, now: Tick) {
+    pub(super) fn check_rest(&self, now: Tick, links: &[Link]) {
         let core = self.state.core_ref();
         assert_eq!(core.touched_count(), 0, "everybody who was touched has been settled");
         let wakes_soon = self.armed_at <= Tick(now.0 + 1);
         assert!(!core.topics_pending || wakes_soon, "something about topics waits, and nothing wakes the core for it");
         assert!(core.held.is_empty() || wakes_soon, "somebody is held back, and nothing wakes the core for it");
+        for (&index, Socket { link, watch, blocked, receive, .. }) in &self.sockets {
+            let link = &links[*link];
+            let is_told = *receive != Receive::Cold || watch.is_ready(link);
+            assert!(!core.wants_input(index) || !link.is_readable() || is_told, "{index} is never read");
+            assert!(!blocked || link.room() == 0 || watch.is_ready(link), "{index} is never written");
+        }
     }
 
     /// What must hold when everybody has left.
@@ -162,15 +179,23 @@ impl Core {
         if out.one_in(4) {
             ready.truncate(1 + out.random.below(ready.len() as u64) as usize);
         }
+        for event in &mut ready {
+            if let Ready::Socket { index, ready, .. } = event {
+                let socket = self.sockets.get_mut(index).expect("it is in the set");
+                *ready = socket.watch.report(&out.links[socket.link]);
+            }
+        }
         self.state.set_now(now);
         for event in ready {
             match event {
                 Ready::Listener => self.accept(out),
                 Ready::Bell => self.handle_bell(),
                 Ready::Timer => self.handle_timer(now),
-                Ready::Socket(index) => {
-                    self.handle_socket(index, out);
-                    self.settle_lone_answer(index, out);
+                Ready::Socket { index, generation, ready } => {
+                    if self.state.core().generation(index) == generation {
+                        self.handle_socket(index, ready, out);
+                        self.settle_lone_answer(index, out);
+                    }
                 }
                 Ready::Receive(index) => self.received(index, out),
                 Ready::Write(index) => self.write_done(index, out),
@@ -199,17 +224,14 @@ impl Core {
             {
                 ready.push(Ready::Write(index));
             }
-            let has_room = socket.blocked && (link.room() > 0 || is_broken);
             match socket.receive {
-                Receive::Cold if (socket.watches_input && link.is_readable()) || is_broken || has_room => {
-                    ready.push(Ready::Socket(index));
-                }
                 Receive::Posted if link.is_readable() => ready.push(Ready::Receive(index)),
                 Receive::Cancelled => ready.push(Ready::Receive(index)),
                 Receive::Cold | Receive::Posted => {}
             }
-            if socket.receive != Receive::Cold && has_room {
-                ready.push(Ready::Socket(index));
+            if socket.watch.is_ready(link) {
+                let generation = self.state.core_ref().generation(index);
+                ready.push(Ready::Socket { index, generation, ready: watching::Ready::default() });
             }
         }
         ready
@@ -223,10 +245,10 @@ impl Core {
             let peer = Peer::Tcp(([127, 0, 0, 1], 4000).into());
             match self.state.handle_accept(peer) {
                 Some(index) => {
-                    let receive = Receive::Cold;
-                    let socket =
-                        Socket { link, watches_input: true, blocked: false, lent: None, receive, queued_noted: 0 };
+                    let (receive, watch) = (Receive::Cold, Watch::default());
+                    let socket = Socket { link, watch, blocked: false, lent: None, receive, queued_noted: 0 };
                     assert!(self.sockets.insert(index, socket).is_none(), "an index has one connection at a time");
+                    self.update_interest(index, out.links);
                 }
                 None => out.links[link].close_by_server(),
             }
@@ -248,47 +270,64 @@ impl Core {
         self.state.has_calmed();
     }
 
-    /// `Shard::handle_socket`, `Shard::handle_room` and `Shard::read_cold`.
-    fn handle_socket(&mut self, index: u32, out: &mut Outdoors<'_>) {
-        let Some(socket) = self.sockets.get_mut(&index) else { return };
-        let link = &out.links[socket.link];
-        let is_broken = link.up_end == End::Reset;
-        if socket.blocked && (link.room() > 0 || is_broken) {
-            socket.blocked = false;
+    /// `Shard::handle_socket` and `Shard::handle_room`.
+    fn handle_socket(&mut self, index: u32, ready: watching::Ready, out: &mut Outdoors<'_>) {
+        if ready.output
+            && let Some(socket) = self.sockets.get_mut(&index)
+            && std::mem::take(&mut socket.blocked)
+        {
             self.settle_freed(index, out);
         }
-        let Some(socket) = self.sockets.get(&index).filter(|socket| socket.receive == Receive::Cold) else { return };
-        let link = &out.links[socket.link];
-        if socket.watches_input && link.is_readable() {
-            self.read_cold(index, out);
-        } else if link.up_end == End::Reset {
+        let Some(socket) = self.sockets.get_mut(&index) else { return };
+        let is_cold = socket.receive == Receive::Cold;
+        if ready.input && is_cold {
+            self.read_cold(index, ready.finished, out);
+        } else if ready.broken && is_cold {
             self.state.handle_reset(index);
+        } else if ready.ended {
+            socket.watch.unwatch();
         }
     }
 
-    fn read_cold(&mut self, index: u32, out: &mut Outdoors<'_>) {
+    /// `Shard::read_cold`.
+    fn read_cold(&mut self, index: u32, finished: bool, out: &mut Outdoors<'_>) {
         let link = self.sockets[&index].link;
-        let Some(mut bytes) = self.take_input(index, link, out) else { return };
-        match self.state.message_buffer(index) {
-            Some(buffer) => {
-                let len = bytes.len().min(buffer.len());
-                buffer[..len].copy_from_slice(&bytes[..len]);
-                bytes.drain(len..).rev().for_each(|byte| out.links[link].up.push_front(byte));
-                self.state.handle_input_in_place(index, len);
-            }
-            None => {
-                self.state.handle_input(index, &mut bytes);
-                if out.one_in(3) && self.state.core_ref().wants_input(index) {
-                    let socket = self.sockets.get_mut(&index).expect("it was read a line above");
-                    socket.receive = Receive::Posted;
-                    socket.watches_input = false;
-                }
-            }
+        let read = self.take_input(index, link, out);
+        let is_full = match read {
+            Read::Nothing => return,
+            Read::Bytes(bytes) => self.read_bytes(index, bytes, false, out),
+            Read::Full(bytes) => self.read_bytes(index, bytes, true, out),
+        };
+        out.faults.full_reads += u64::from(is_full && out.links[link].is_readable());
+        out.faults.late_ends += u64::from(!is_full && finished && out.links[link].up.is_empty());
+        if is_full || finished {
+            self.watch_anew(index, out.links);
         }
     }
 
-    /// Some of what has arrived, cut anywhere; the end of it is told to the state. `None`: there is nothing to hand on.
-    fn take_input(&mut self, index: u32, link: usize, out: &mut Outdoors<'_>) -> Option<Vec<u8>> {
+    /// Hands on what was read. Answers whether there may be more.
+    fn read_bytes(&mut self, index: u32, mut bytes: Vec<u8>, is_full: bool, out: &mut Outdoors<'_>) -> bool {
+        let link = self.sockets[&index].link;
+        if let Some(buffer) = self.state.message_buffer(index) {
+            let room = buffer.len();
+            let len = bytes.len().min(room);
+            buffer[..len].copy_from_slice(&bytes[..len]);
+            bytes.drain(len..).rev().for_each(|byte| out.links[link].up.push_front(byte));
+            self.state.handle_input_in_place(index, len);
+            return is_full || len == room;
+        }
+        self.state.handle_input(index, &mut bytes);
+        if out.one_in(3) && self.state.core_ref().wants_input(index) {
+            // `Shard::promote`.
+            let socket = self.sockets.get_mut(&index).expect("it was read a line above");
+            socket.watch.unwatch();
+            socket.receive = Receive::Posted;
+        }
+        is_full
+    }
+
+    /// Some of what has arrived, cut anywhere; the end of it is told to the state.
+    fn take_input(&mut self, index: u32, link: usize, out: &mut Outdoors<'_>) -> Read {
         let waiting = out.links[link].up.len();
         match out.links[link].up_end {
             End::Reset => self.state.handle_reset(index),
@@ -296,12 +335,18 @@ impl Core {
                 let is_cut = out.one_in(2);
                 let len = if is_cut { 1 + out.random.below(waiting as u64) as usize } else { waiting };
                 out.faults.cut_reads += u64::from(len < waiting);
-                return Some(out.links[link].up.drain(..len).collect());
+                let bytes = out.links[link].up.drain(..len).collect();
+                if is_cut && out.one_in(2) {
+                    return Read::Full(bytes);
+                }
+                // What was left had not arrived yet, and does so now.
+                out.links[link].arrivals += u64::from(len < waiting);
+                return Read::Bytes(bytes);
             }
             End::Fin => self.state.handle_eof(index),
             End::Open => {}
         }
-        None
+        Read::Nothing
     }
 
     /// `hot::received`: what a posted receive brings, also one that was cancelled too late or has been overtaken by a
@@ -311,7 +356,7 @@ impl Core {
         let is_late = receive == Receive::Cancelled || !self.state.core_ref().wants_input(index);
         if (receive == Receive::Posted || out.one_in(2))
             && out.links[link].is_readable()
-            && let Some(mut bytes) = self.take_input(index, link, out)
+            && let Read::Bytes(mut bytes) | Read::Full(mut bytes) = self.take_input(index, link, out)
         {
             out.faults.late_receives += u64::from(is_late);
             self.state.handle_input(index, &mut bytes);
@@ -396,7 +441,7 @@ impl Core {
             }
         }
         self.note_queue(index);
-        self.update_interest(index);
+        self.update_interest(index, out.links);
     }
 
     /// `Shard::lend`.
@@ -449,10 +494,24 @@ impl Core {
     }
 
     /// `Shard::update_interest`: the input of a hot connection comes through the ring.
-    fn update_interest(&mut self, index: u32) {
+    fn update_interest(&mut self, index: u32, links: &[Link]) {
         let wants_input = self.state.core().wants_input(index);
         let Some(socket) = self.sockets.get_mut(&index) else { return };
-        socket.watches_input = wants_input && socket.receive == Receive::Cold;
+        let output = socket.blocked;
+        match socket.receive {
+            Receive::Cold => socket.watch.set(Interest { input: wants_input, output }, &links[socket.link]),
+            Receive::Posted | Receive::Cancelled if output => {
+                socket.watch.set(Interest { input: false, output: true }, &links[socket.link]);
+            }
+            Receive::Posted | Receive::Cancelled => socket.watch.unwatch(),
+        }
+    }
+
+    /// `Shard::watch_anew`.
+    fn watch_anew(&mut self, index: u32, links: &[Link]) {
+        if self.sockets.get_mut(&index).is_some_and(|socket| socket.watch.make_stale()) {
+            self.update_interest(index, links);
+        }
     }
 
     /// `Shard::close`.

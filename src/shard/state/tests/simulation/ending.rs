@@ -77,7 +77,7 @@ impl Simulation {
                     && reader.patterns.values().all(|has_begun| *has_begun)
                     && reader.requests.is_empty()
             }
-            Speaks::Raw(_) | Speaks::Member { .. } => true,
+            Speaks::Raw(_) | Speaks::Stream(_) | Speaks::Member { .. } => true,
         };
         world.clients.iter().all(is_still)
             && world.clients.iter().all(has_begun)
@@ -147,7 +147,15 @@ impl Simulation {
                     assert!(is_newest || !Kind::of(name).is_firm(), "{name}: {offset}, newest {newest}");
                 }
                 Speaks::Member { topic, .. } => subscribers += u64::from(*topic == name),
-                Speaks::Raw(_) => {}
+                Speaks::Stream(reader) if reader.subjects.contains(&name) => {
+                    subscribers += 1;
+                    let (newest, position) =
+                        (newest.expect("somebody hears it"), reader.stands(name).expect("it began"));
+                    assert_eq!(position.epoch.0, newest.epoch.number(), "{name}");
+                    let may_miss = !Kind::of(name).is_firm() && world.sum(|metrics| metrics.queue_drops.get()) > 0;
+                    assert!(may_miss || position.offset == newest.offset, "{name}: {position}, newest {newest}");
+                }
+                Speaks::Raw(_) | Speaks::Stream(_) => {}
             }
         }
         let patterns = world.clients.iter().filter(|client| client.overhears(name)).count() as u64;
@@ -262,7 +270,7 @@ impl Simulation {
             let Some(peer) = &mut client.peer else { continue };
             let link = &mut links[peer.link];
             match random.below(4) {
-                0 if peer.is_open() => {
+                0 if peer.is_open() && !peer.is_stream => {
                     peer.close(link, *now);
                     continue;
                 }

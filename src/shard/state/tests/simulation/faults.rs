@@ -24,6 +24,10 @@ macro_rules! faults {
 faults! {
     /// Reads that ended within what the other side had written.
     cut_reads,
+    /// Reads that filled their buffer, and left something behind that only another look would find.
+    full_reads,
+    /// FINs that came together with bytes, and are found by another look.
+    late_ends,
     /// Writes of which the socket took only a part.
     short_writes,
     /// Writes that were lent to the ring and came back.
@@ -81,4 +85,8 @@ faults! {
     repeats,
     /// Publications that clients heard.
     heard,
+    /// Events of streams; recoveries by id that brought something; gaps.
+    streamed,
+    streams_recovered,
+    stream_gaps,
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 /// Both ways between a client and its core. What has not been read yet has not arrived, so whoever decides when to read
 /// decides how long it takes.
 pub(super) struct Link {
-    /// To the core.
+    /// To the core. What is put here must be told by [`Link::arrive`].
     pub(super) up: VecDeque<u8>,
     pub(super) up_end: End,
     /// To the client: the core's send buffer, the network and the client's receive buffer in one.
@@ -13,6 +13,10 @@ pub(super) struct Link {
     pub(super) down_end: End,
     /// Bytes that `down` takes.
     down_bytes_max: usize,
+    /// How often something has come to the core: bytes, a FIN, a reset. That is when a set that watches is told.
+    pub(super) arrivals: u64,
+    /// How often there was room for the core's bytes again, after there had been none.
+    pub(super) vacancies: u64,
     /// Nobody will read `down` any more.
     pub(super) client_is_gone: bool,
     /// The core has closed its socket.
@@ -40,6 +44,8 @@ impl Link {
             down: VecDeque::new(),
             down_end: End::Open,
             down_bytes_max,
+            arrivals: 0,
+            vacancies: 0,
             client_is_gone: false,
             server_is_gone: false,
         }
@@ -50,6 +56,29 @@ impl Link {
         self.down_bytes_max.saturating_sub(self.down.len())
     }
 
+    /// Bytes come to the core.
+    pub(super) fn arrive(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.up.extend(bytes);
+            self.arrivals += 1;
+        }
+    }
+
+    /// The client sends no more.
+    pub(super) fn finish(&mut self) {
+        self.up_end = End::Fin;
+        self.arrivals += 1;
+    }
+
+    /// At most so many bytes come to the client.
+    pub(super) fn take(&mut self, bytes_max: usize) -> Vec<u8> {
+        let had_room = self.room() > 0;
+        let len = bytes_max.min(self.down.len());
+        let bytes = self.down.drain(..len).collect();
+        self.vacancies += u64::from(!had_room && self.room() > 0);
+        bytes
+    }
+
     /// From now on there is room for so much.
     pub(super) fn narrow(&mut self, down_bytes_max: usize) {
         self.down_bytes_max = down_bytes_max;
@@ -57,7 +86,10 @@ impl Link {
 
     /// From now on there is room for whatever comes.
     pub(super) fn widen(&mut self) {
-        self.down_bytes_max = usize::MAX;
+        if !self.client_is_gone {
+            self.vacancies += u64::from(self.room() == 0);
+            self.down_bytes_max = usize::MAX;
+        }
     }
 
     /// Whether the core's socket says that it is readable.
@@ -88,14 +120,16 @@ impl Link {
     /// The client's machine has closed the socket, with a FIN or a reset.
     pub(super) fn close_by_client(&mut self, end: End) {
         self.up_end = end;
+        self.arrivals += 1;
         self.client_is_gone = true;
         if end == End::Reset {
             self.up.clear();
         }
     }
 
-    /// The client's machine is gone without a word.
+    /// The client's machine is gone without a word: nobody acknowledges anything any more.
     pub(super) fn vanish(&mut self) {
         self.client_is_gone = true;
+        self.down_bytes_max = 0;
     }
 }

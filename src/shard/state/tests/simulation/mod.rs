@@ -2,7 +2,8 @@
 //! and clients that speak real WebSocket over sockets made of memory. Bytes are cut and late, clients vanish, come back
 //! and recover, read slowly or not at all, cores stand still, and a clock is told. One seed decides everything.
 //!
-//! What each client checks at everything that it hears is in [`reader`], [`reading`] and [`raw_reader`], against
+//! What each client checks at everything that it hears is in [`reader`], [`reading`], [`raw_reader`] and
+//! [`stream_reader`], against
 //! [`truth`]; what a core's driver would do is in [`core`]. At the end the weather clears, everybody comes back and
 //! reads, and all must know everything; then everybody leaves, and nothing must be left.
 //!
@@ -21,7 +22,9 @@ mod reader;
 mod reading;
 mod scripts;
 mod steps;
+mod stream_reader;
 mod truth;
+mod watching;
 mod world;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -14,6 +14,8 @@ pub(super) struct Peer {
     /// What came of the answer to the request, until it is whole.
     head: Option<Vec<u8>>,
     has_heard_eof: bool,
+    /// What comes behind the head are the bytes of a stream, and nothing is said.
+    pub(super) is_stream: bool,
     /// Nothing more will come of it.
     is_over: bool,
 }
@@ -25,6 +27,8 @@ pub(super) enum Heard {
     /// The request was not answered with 101, but with this head.
     Refused(String),
     Text(String),
+    /// Of a stream.
+    Bytes(Vec<u8>),
     Closed(Closed),
 }
 
@@ -51,8 +55,21 @@ impl Peer {
             "GET {target} HTTP/1.1\r\nHost: a.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{offer}\r\n"
         );
-        link.up.extend(request.as_bytes());
-        Self { link: id, connection, workspace, head: Some(Vec::new()), has_heard_eof: false, is_over: false }
+        link.arrive(request.as_bytes());
+        Self::of(id, connection, workspace, false)
+    }
+
+    /// One that asks for a stream. `headers` end with CR LF each.
+    pub(super) fn streaming(id: usize, link: &mut Link, target: &str, headers: &str, now: Tick) -> Self {
+        let mut workspace = Workspace::new(Limits::default(), id as u64);
+        let connection = Connection::established(Role::Client, None, &mut workspace, now);
+        link.arrive(format!("GET {target} HTTP/1.1\r\nHost: a.example\r\n{headers}\r\n").as_bytes());
+        Self::of(id, connection, workspace, true)
+    }
+
+    fn of(link: usize, connection: Connection, workspace: Workspace, is_stream: bool) -> Self {
+        let head = Some(Vec::new());
+        Self { link, connection, workspace, head, has_heard_eof: false, is_stream, is_over: false }
     }
 
     /// Whether something can be said.
@@ -80,8 +97,7 @@ impl Peer {
     /// At most so many bytes arrive, and what follows behind the last.
     pub(super) fn read(&mut self, bytes_max: usize, link: &mut Link, now: Tick) -> Vec<Heard> {
         let mut heard = Vec::new();
-        let len = bytes_max.min(link.down.len());
-        let bytes: Vec<u8> = link.down.drain(..len).collect();
+        let bytes = link.take(bytes_max);
         if !bytes.is_empty() {
             self.feed(bytes, now, &mut heard);
         } else if link.down_end != End::Open && !self.has_heard_eof {
@@ -94,6 +110,11 @@ impl Peer {
                 let head = String::from_utf8_lossy(self.head.as_deref().unwrap_or_default()).into_owned();
                 heard.push(Heard::Refused(head));
                 self.is_over = true;
+            } else if self.is_stream {
+                // It ends without a word.
+                link.close_by_client(End::Fin);
+                self.is_over = true;
+                return heard;
             } else if let Some(Event::Closed(closed)) = event {
                 heard.push(Heard::Closed(closed));
             }
@@ -104,7 +125,7 @@ impl Peer {
 
     /// Who does not answer our Close is given up.
     pub(super) fn time_out(&mut self, link: &mut Link, now: Tick) {
-        if self.connection.deadline(&self.workspace) <= now {
+        if !self.is_stream && self.connection.deadline(&self.workspace) <= now {
             self.connection.handle_timeout(&mut self.workspace, now);
             self.write(link);
         }
@@ -114,12 +135,16 @@ impl Peer {
         if let Some(head) = &mut self.head {
             head.append(&mut bytes);
             let Some(end) = head.windows(4).position(|end| end == b"\r\n\r\n") else { return };
-            if !head.starts_with(b"HTTP/1.1 101") {
+            let wanted: &[u8] = if self.is_stream { b"HTTP/1.1 200" } else { b"HTTP/1.1 101" };
+            if !head.starts_with(wanted) {
                 return; // Its text and the FIN are still to come.
             }
             bytes = head.split_off(end + 4);
             self.head = None;
             heard.push(Heard::Open);
+        }
+        if self.is_stream {
+            return heard.push(Heard::Bytes(bytes));
         }
         let mut input = Input::new(&mut bytes);
         while let Some(event) = self.connection.poll_event(&mut input, &mut self.workspace, now) {
@@ -140,14 +165,14 @@ impl Peer {
                 NextStep::Write => {
                     let outbox = self.connection.poll_transmit().expect("it has something to write");
                     if !link.server_is_gone {
-                        link.up.extend(outbox.front());
+                        link.arrive(outbox.front());
                     }
                     let len = outbox.front().len();
                     outbox.advance(len);
                     self.connection.transmitted(&mut self.workspace);
                 }
                 NextStep::Fin => {
-                    link.up_end = End::Fin;
+                    link.finish();
                     self.connection.fin_sent();
                 }
                 NextStep::Close => {

@@ -92,7 +92,7 @@ impl Simulation {
 fn reader(speaks: &mut Speaks) -> &mut Reader {
     match speaks {
         Speaks::V1(reader) => reader,
-        Speaks::Raw(_) | Speaks::Member { .. } => panic!("it does not speak corewire.v1"),
+        Speaks::Raw(_) | Speaks::Stream(_) | Speaks::Member { .. } => panic!("it does not speak corewire.v1"),
     }
 }
 
@@ -176,7 +176,7 @@ fn a_connection_that_breaks_while_it_is_written_to_leaves_its_topics_at_once() {
     let World { cores, links, random, faults, now, .. } = &mut simulation.world;
     let link = links.len() - 1;
     cores[0].break_when_told(link, &mut Outdoors { links, random, faults, is_calm: true });
-    cores[0].check_rest(*now);
+    cores[0].check_rest(*now, links);
     assert_eq!(faults.broken_writes, 1);
 }
 

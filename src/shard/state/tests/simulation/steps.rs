@@ -104,7 +104,7 @@ impl Simulation {
                     let number = truth.borrow_mut().say(&topic, None, DataKind::Text, by, pad);
                     truth.borrow().said(number).text.clone()
                 }
-                Speaks::Member { .. } => return,
+                Speaks::Stream(_) | Speaks::Member { .. } => return,
             };
             client.say(&text, links);
         }
@@ -219,13 +219,17 @@ impl Simulation {
         let client = &mut clients[index];
         let Some(peer) = &mut client.peer else { return self.world.connect(index) };
         let link = &mut links[peer.link];
-        if peer.is_open() && random.below(8) == 0 {
+        if peer.is_stream && random.below(8) == 0 {
+            // What is said behind the request goes nowhere.
+            return link.arrive(UNMASKED_FRAME);
+        }
+        if peer.is_open() && !peer.is_stream && random.below(8) == 0 {
             faults.violations += 1;
             client.is_leaving = true;
-            return link.up.extend(UNMASKED_FRAME);
+            return link.arrive(UNMASKED_FRAME);
         }
         let way = random.below(5);
-        if way < 2 && peer.is_open() && !client.is_leaving {
+        if way < 2 && peer.is_open() && !peer.is_stream && !client.is_leaving {
             faults.closes += 1;
             client.is_leaving = true;
             return peer.close(link, *now);

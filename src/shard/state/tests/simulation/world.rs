@@ -172,7 +172,7 @@ impl World {
             return false;
         }
         let has_turned = core.turn(*now, &mut Outdoors { links, random, faults, is_calm: *is_calm });
-        core.check_rest(*now);
+        core.check_rest(*now, links);
         has_turned
     }
 
