@@ -28,8 +28,6 @@ fn bench(criterion: &mut Criterion) {
         streak_gap: Span::of(Duration::from_millis(50)),
         busy_reads: 4,
         quiet_reads: 2,
-        roomy_speakers: 400,
-        crowded_speakers: 700,
     };
     let sizes: &[u32] = if shard::is_measured() { &[1_000, 100_000, 1_000_000] } else { &[1_000] };
     for &connections in sizes {
@@ -44,7 +42,7 @@ fn bench(criterion: &mut Criterion) {
         });
         let mut state = shard::shard_of(connections, "");
         let mut tick = 0;
-        let mut load = Load::default();
+        let load = Load::default();
         group.bench_function(BenchmarkId::new("ping", connections), |bencher| {
             bencher.iter(|| {
                 tick += 1;
@@ -53,7 +51,7 @@ fn bench(criterion: &mut Criterion) {
                 let index = random.below(connections.into()) as u32;
                 let mut read = black_box(PING);
                 state.handle_input(index, &mut read);
-                let promote = state.note_cold_read(index, PING.len(), &mut load, &thermostat);
+                let promote = state.note_cold_read(index, PING.len(), load, &thermostat);
                 (shard::drain(&mut state), promote)
             });
         });

@@ -89,7 +89,7 @@ pub struct Server;
 /// Dropping it does not stop it; see [`Running::stop`] and [`Running::drain`].
 pub struct Running {
     handle: Handle,
-    threads: Vec<thread::JoinHandle<io::Result<()>>>,
+    threads: Vec<thread::JoinHandle<()>>,
     addrs: Vec<ListenAddr>,
     rungs: Vec<Rung>,
     refusal: Option<String>,
@@ -374,9 +374,8 @@ impl Running {
     pub fn wait(mut self) -> Result<(), StartError> {
         let mut outcome = Ok(());
         for (core, thread) in self.threads.drain(..).enumerate() {
-            let ended = thread.join().unwrap_or_else(|_| Err(io::Error::other("its thread panicked")));
-            if let Err(error) = ended {
-                outcome = Err(StartError::Thread { core, error });
+            if thread.join().is_err() {
+                outcome = Err(StartError::Thread { core, error: io::Error::other("its thread panicked") });
             }
         }
         self.unbind();

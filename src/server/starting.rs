@@ -13,7 +13,7 @@ use crate::shard::{self, BellFd, Core, CoreOptions, Envelope, Rung, ShardOptions
 /// Cores that run.
 pub(super) struct Started {
     pub(super) handle: Handle,
-    pub(super) threads: Vec<thread::JoinHandle<io::Result<()>>>,
+    pub(super) threads: Vec<thread::JoinHandle<()>>,
     pub(super) rungs: Vec<Rung>,
     /// Why some core does not run on io_uring.
     pub(super) refusal: Option<String>,
@@ -140,7 +140,7 @@ fn run_core<H: Handler>(
     handler: &(impl Fn(usize) -> H + Send + Sync),
     options: CoreOptions,
     report: mpsc::Sender<Report>,
-) -> io::Result<()> {
+) {
     if !core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
         tracing::warn!(core, "the thread could not be pinned to its core");
     }
@@ -156,7 +156,9 @@ fn run_core<H: Handler>(
     let _ = report.send(Report { index, outcome });
     // The starter waits until every sender is gone.
     drop(report);
-    built.map_or(Ok(()), Core::run)
+    if let Some(core) = built {
+        core.run();
+    }
 }
 
 /// Randomness of the operating system, through the seed of std's hash maps.

@@ -86,9 +86,9 @@ impl EpollSet {
         Ok(Self { fd: epoll::create(epoll::CreateFlags::CLOEXEC)?, events: Vec::with_capacity(EVENTS_MAX) })
     }
 
-    /// For the runtime, which waits on the set itself.
-    pub(super) fn try_clone(&self) -> std::io::Result<OwnedFd> {
-        self.fd.try_clone()
+    /// For the ring, which watches the set itself.
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 
     pub(super) fn add(&self, fd: impl AsFd, token: Token, interest: Interest) -> rustix::io::Result<()> {
@@ -225,11 +225,6 @@ pub(super) fn write(socket: BorrowedFd<'_>, outbox: &mut Outbox) -> Written {
 pub(super) fn shutdown_write(socket: BorrowedFd<'_>) {
     // A peer that has reset the connection meanwhile makes this fail; the next read tells.
     let _ = net::shutdown(socket, Shutdown::Write);
-}
-
-/// Ends both directions: a write that waits for room comes back with an error.
-pub(super) fn shutdown_both(socket: BorrowedFd<'_>) {
-    let _ = net::shutdown(socket, Shutdown::Both);
 }
 
 /// What an accept brought.

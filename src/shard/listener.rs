@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -182,11 +182,6 @@ fn remove_stale(path: &Path, addr: &ListenAddr) -> Result<(), ListenError> {
     }
 }
 
-/// A runtime's view of a descriptor that it only waits on.
-pub(super) fn as_stream(fd: OwnedFd) -> TcpStream {
-    TcpStream::from(fd)
-}
-
 /// The kernel cuts it to net.core.somaxconn.
 const BACKLOG: i32 = 65_535;
 /// A peer that acknowledges nothing for so long is gone (RFC 5482).
@@ -208,7 +203,7 @@ mod tests {
                 bind(&ListenAddr::Tcp(addr.parse().expect("an address")), 2).expect("bound");
             let ListenAddr::Tcp(addr) = addr else { panic!("TCP was asked for") };
             // Which of the two the kernel takes is its own choice.
-            let _peer = TcpStream::connect(addr).expect("somebody listens");
+            let _peer = std::net::TcpStream::connect(addr).expect("somebody listens");
             let accepted = std::iter::repeat(&listeners).flatten().find_map(|listener| {
                 match kernel::accept(listener.as_fd(), false) {
                     Accepted::Socket(fd, _) => Some(Socket::from(fd)),

@@ -6,6 +6,8 @@ use std::io;
 
 use monoio::{FusionRuntime, IoUringDriver, LegacyDriver, Runtime, RuntimeBuilder};
 
+use super::ring::Ring;
+
 /// What the operator wants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DriverChoice {
@@ -41,11 +43,6 @@ impl Rung {
             Self::Epoll => 0,
         }
     }
-
-    /// Whether reads and writes may be posted to a ring.
-    pub fn has_ring(self) -> bool {
-        self != Self::Epoll
-    }
 }
 
 impl fmt::Display for Rung {
@@ -63,6 +60,8 @@ impl fmt::Display for Rung {
 pub(super) struct CoreRuntime {
     runtime: FusionRuntime<IoUringDriver, LegacyDriver>,
     pub(super) rung: Rung,
+    /// On the best rung.
+    pub(super) ring: Option<Ring>,
     /// Why it is not io_uring, if it could have been.
     pub(super) refusal: Option<io::Error>,
 }
@@ -77,8 +76,10 @@ impl CoreRuntime {
         let mut refusal = None;
         if choice != DriverChoice::Epoll {
             for rung in [Rung::AllFlags, Rung::SomeFlags, Rung::Plain] {
-                match ring(rung) {
-                    Ok(runtime) => return Ok(Self { runtime: FusionRuntime::Uring(runtime), rung, refusal: None }),
+                match on(rung) {
+                    Ok((runtime, ring)) => {
+                        return Ok(Self { runtime: FusionRuntime::Uring(runtime), rung, ring, refusal: None });
+                    }
                     Err(error) => refusal = refusal.or(Some(error)),
                 }
             }
@@ -87,7 +88,7 @@ impl CoreRuntime {
             return Err(io::Error::new(error.kind(), explain(error)));
         }
         let runtime = RuntimeBuilder::<LegacyDriver>::new().build()?;
-        Ok(Self { runtime: FusionRuntime::Legacy(runtime), rung: Rung::Epoll, refusal })
+        Ok(Self { runtime: FusionRuntime::Legacy(runtime), rung: Rung::Epoll, ring: None, refusal })
     }
 
     pub(super) fn block_on<F: Future>(&mut self, future: F) -> F::Output {
@@ -116,9 +117,12 @@ pub fn explain(error: &io::Error) -> String {
     format!("io_uring was refused ({error}): {mend}")
 }
 
-fn ring(rung: Rung) -> io::Result<Runtime<IoUringDriver>> {
+fn on(rung: Rung) -> io::Result<(Runtime<IoUringDriver>, Option<Ring>)> {
+    let ring = match rung {
+        Rung::AllFlags => Some(Ring::new()?),
+        Rung::SomeFlags | Rung::Plain | Rung::Epoll => None,
+    };
     let mut flags = io_uring::IoUring::builder();
-    flags.setup_cqsize(COMPLETION_ENTRIES);
     match rung {
         Rung::AllFlags => {
             flags.setup_coop_taskrun().setup_single_issuer();
@@ -128,10 +132,9 @@ fn ring(rung: Rung) -> io::Result<Runtime<IoUringDriver>> {
         }
         Rung::Plain | Rung::Epoll => {}
     }
-    RuntimeBuilder::<IoUringDriver>::new().with_entries(SUBMISSION_ENTRIES).uring_builder(flags).build()
+    let runtime = RuntimeBuilder::<IoUringDriver>::new().with_entries(RUNTIME_ENTRIES).uring_builder(flags).build()?;
+    Ok((runtime, ring))
 }
 
-/// Operations that can be submitted at once; more go in several enters.
-const SUBMISSION_ENTRIES: u32 = 1024;
-/// Completions that can wait to be seen: several per operation in flight, as overflow is slow.
-const COMPLETION_ENTRIES: u32 = 16 << 10;
+/// Operations that tasks beside the core's loop can submit at once; the loop has a ring of its own.
+const RUNTIME_ENTRIES: u32 = 256;

@@ -1,12 +1,12 @@
-//! Cold or hot: when a connection is worth a task and a buffer of its own. The whole rule stands here.
+//! Cold or hot: when a receive of a connection's own is posted. The whole rule stands here.
 //!
-//! What a posted receive saves, it saves by leaving for the kernel together with others; alone it costs more than a
-//! plain read. So a connection becomes hot only on a shard whose turns bring many reads, and only if it speaks often
-//! itself, for a flip costs as much as five to eight messages gain, and little at a time: many bytes share their system
-//! call anyway. One buffer for all stays in the cache, where many buffers do not: if connections speak by the hundreds,
-//! a buffer each costs more than the system calls that it saves. A connection becomes cold again when it falls silent or
-//! sends much at a time, or when its shard has become quiet or crowded, however much it speaks itself.
+//! What a posted receive saves, it saves by completing together with others; alone it costs more than a plain read. So a
+//! connection becomes hot only on a shard whose turns bring many reads, and only if it speaks often itself, for a flip
+//! costs as much as some messages gain, and little at a time: many bytes share their system call anyway, and for a posted
+//! receive they are cut into small buffers. A connection becomes cold again when it falls silent or sends much at a time,
+//! or when its shard has become quiet, however much it speaks itself.
 
+use super::ring::BUFFER_BYTES;
 use crate::connection::{Span, Tick};
 
 /// How warm one connection is.
@@ -33,9 +33,9 @@ impl ColdRead {
     }
 }
 
-/// What a hot connection can receive at once. Server CPU per message at 200 connections × 16 KiB against uWebSockets in
-/// one run: all cold 1.01, hot with buffers that grow to 64 KiB 1.25.
-pub(super) const HOT_BUFFER_BYTES: usize = 4 << 10;
+/// What a hot connection can receive at once. With buffers of their own that grew to 64 KiB, 200 hot connections × 16 KiB
+/// cost 1.25 of uWebSockets, and 1.01 cold.
+const HOT_BUFFER_BYTES: usize = BUFFER_BYTES;
 
 /// When connections change their temperature.
 #[derive(Clone, Copy, Debug)]
@@ -48,10 +48,6 @@ pub struct Thermostat {
     pub busy_reads: u16,
     /// Reads in a turn, on average, below which all connections become cold.
     pub quiet_reads: u16,
-    /// Connections that speak, up to which more become hot.
-    pub roomy_speakers: u32,
-    /// Connections that speak, above which all become cold.
-    pub crowded_speakers: u32,
 }
 
 /// What a shard has to do.
@@ -59,11 +55,6 @@ pub struct Thermostat {
 pub struct Load {
     /// Reads in a turn, averaged over the last 64 or so, in parts of [`Load::UNIT`].
     reads: u32,
-    /// Which interval is counted at present.
-    interval: u32,
-    /// Connections that have spoken in it, and in the one before.
-    speakers: u32,
-    speakers_before: u32,
 }
 
 impl Load {
@@ -72,9 +63,6 @@ impl Load {
     const UNIT: u32 = 1024;
     /// More reads in one turn count as these: one crowded turn alone does not make a shard busy.
     const READS_MAX: usize = 64;
-    /// A quarter of a second, in which speakers are counted. Their number does not depend on how turns go, which is
-    /// other for hot connections than for cold ones: that would have them swing.
-    const INTERVAL: u32 = 8;
 
     /// A turn has ended that brought `reads` reads.
     pub fn note_turn(&mut self, reads: usize) {
@@ -82,36 +70,20 @@ impl Load {
         self.reads = self.reads - self.reads / Self::TURNS + reads / Self::TURNS;
     }
 
-    /// A connection speaks that spoke last at `last`.
-    pub fn note_speaker(&mut self, last: Tick, now: Tick) {
-        let interval = now.0 / Self::INTERVAL;
-        if interval != self.interval {
-            self.speakers_before = if interval == self.interval + 1 { self.speakers } else { 0 };
-            self.speakers = 0;
-            self.interval = interval;
-        }
-        self.speakers += u32::from(last.0 / Self::INTERVAL != interval);
-    }
-
     /// Whether being hot pays here.
     pub fn favours_hot(self, thermostat: &Thermostat) -> bool {
-        self.reads >= u32::from(thermostat.busy_reads) * Self::UNIT && self.speakers() <= thermostat.roomy_speakers
+        self.reads >= u32::from(thermostat.busy_reads) * Self::UNIT
     }
 
     /// Whether being hot costs more than it saves here. Between the two, everybody stays as they are.
     pub fn favours_cold(self, thermostat: &Thermostat) -> bool {
-        self.reads < u32::from(thermostat.quiet_reads) * Self::UNIT || self.speakers() > thermostat.crowded_speakers
-    }
-
-    fn speakers(self) -> u32 {
-        self.speakers.max(self.speakers_before)
+        self.reads < u32::from(thermostat.quiet_reads) * Self::UNIT
     }
 }
 
 impl Heat {
     /// A cold read was done on a shard with `load`. Answers whether the connection should become hot.
-    pub fn cold_read(&mut self, read: ColdRead, load: &mut Load, thermostat: &Thermostat, now: Tick) -> bool {
-        load.note_speaker(self.last_read, now);
+    pub fn cold_read(&mut self, read: ColdRead, load: Load, thermostat: &Thermostat, now: Tick) -> bool {
         let always = thermostat.promote_streak == 0;
         if read == ColdRead::Large && !always {
             self.streak = 0;
@@ -135,14 +107,8 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    const THERMOSTAT: Thermostat = Thermostat {
-        promote_streak: 8,
-        streak_gap: Span::ENDLESS,
-        busy_reads: 6,
-        quiet_reads: 3,
-        roomy_speakers: 400,
-        crowded_speakers: 700,
-    };
+    const THERMOSTAT: Thermostat =
+        Thermostat { promote_streak: 8, streak_gap: Span::ENDLESS, busy_reads: 6, quiet_reads: 3 };
 
     fn thermostat() -> Thermostat {
         Thermostat { streak_gap: Span::of(Duration::from_millis(50)), ..THERMOSTAT }
@@ -156,28 +122,28 @@ mod tests {
 
     #[test]
     fn on_a_busy_shard_eight_reads_close_together_make_it_hot_and_sparse_ones_never() {
-        let mut busy = load_of(20);
+        let busy = load_of(20);
         let mut heat = Heat::default();
-        let hot_at = (1..).find(|_| heat.cold_read(ColdRead::Small, &mut busy, &thermostat(), Tick(100)));
+        let hot_at = (1..).find(|_| heat.cold_read(ColdRead::Small, busy, &thermostat(), Tick(100)));
         assert_eq!(hot_at, Some(8));
         let mut heat = Heat::default();
-        let hot = (0..1000).any(|n| heat.cold_read(ColdRead::Small, &mut busy, &thermostat(), Tick(100 + 10 * n)));
+        let hot = (0..1000).any(|n| heat.cold_read(ColdRead::Small, busy, &thermostat(), Tick(100 + 10 * n)));
         assert!(!hot);
     }
 
     #[test]
     fn on_a_quiet_shard_nothing_becomes_hot_however_much_it_speaks() {
         let mut heat = Heat::default();
-        let hot = (0..1000).any(|_| heat.cold_read(ColdRead::Small, &mut load_of(1), &thermostat(), Tick(100)));
+        let hot = (0..1000).any(|_| heat.cold_read(ColdRead::Small, load_of(1), &thermostat(), Tick(100)));
         assert!(!hot);
     }
 
     #[test]
     fn who_sends_much_at_a_time_stays_cold() {
-        let mut busy = load_of(20);
+        let busy = load_of(20);
         let mut heat = Heat::default();
         let large_now_and_then = |n| if n % 5 == 0 { ColdRead::Large } else { ColdRead::Small };
-        let hot = (0..1000).any(|n| heat.cold_read(large_now_and_then(n), &mut busy, &thermostat(), Tick(100)));
+        let hot = (0..1000).any(|n| heat.cold_read(large_now_and_then(n), busy, &thermostat(), Tick(100)));
         assert!(!hot);
         assert_eq!(ColdRead::of(HOT_BUFFER_BYTES - 1), ColdRead::Small);
         assert_eq!(ColdRead::of(HOT_BUFFER_BYTES), ColdRead::Large);
@@ -185,11 +151,11 @@ mod tests {
 
     #[test]
     fn after_a_demotion_the_count_starts_anew() {
-        let mut busy = load_of(20);
+        let busy = load_of(20);
         let mut heat = Heat::default();
-        (0..7).for_each(|_| assert!(!heat.cold_read(ColdRead::Small, &mut busy, &thermostat(), Tick(1))));
+        (0..7).for_each(|_| assert!(!heat.cold_read(ColdRead::Small, busy, &thermostat(), Tick(1))));
         heat.demoted();
-        let hot_at = (1..).find(|_| heat.cold_read(ColdRead::Small, &mut busy, &thermostat(), Tick(1)));
+        let hot_at = (1..).find(|_| heat.cold_read(ColdRead::Small, busy, &thermostat(), Tick(1)));
         assert_eq!(hot_at, Some(8));
     }
 
@@ -199,32 +165,6 @@ mod tests {
             let load = load_of(reads);
             assert_eq!((load.favours_hot(&THERMOSTAT), load.favours_cold(&THERMOSTAT)), (hot, cold), "{reads} reads");
         }
-        for (speakers, hot, cold) in [(400, true, false), (401, false, false), (700, false, false), (701, false, true)]
-        {
-            let mut load = load_of(100);
-            (0..speakers).for_each(|_| load.note_speaker(Tick(0), Tick(80)));
-            assert_eq!((load.favours_hot(&THERMOSTAT), load.favours_cold(&THERMOSTAT)), (hot, cold), "{speakers}");
-        }
-    }
-
-    #[test]
-    fn a_speaker_counts_once_in_an_interval_and_the_last_whole_one_still_counts() {
-        let mut load = load_of(100);
-        let mut last = [Tick(0); 1000];
-        // All speak in every tick, until tick 103.
-        for now in 80..104 {
-            for last in &mut last {
-                load.note_speaker(*last, Tick(now));
-                *last = Tick(now);
-            }
-            assert_eq!(load.speakers(), 1000, "at {now}");
-        }
-        load.note_speaker(last[0], Tick(104));
-        assert_eq!(load.speakers(), 1000, "the interval has only begun");
-        load.note_speaker(last[1], Tick(112));
-        assert_eq!(load.speakers(), 1);
-        load.note_speaker(last[2], Tick(1000));
-        assert_eq!((load.speakers, load.speakers_before), (1, 0), "what is long ago counts no more");
     }
 
     #[test]

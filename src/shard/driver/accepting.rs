@@ -43,7 +43,7 @@ impl<H: Handler> Shard<H> {
     /// Answers whether another may be waiting.
     fn accept_one(&mut self, place: u32) -> bool {
         let Some(listener) = self.listeners.get(place as usize) else { return false };
-        match kernel::accept(listener.as_fd(), !self.rung.has_ring()) {
+        match kernel::accept(listener.as_fd(), self.ring.is_none()) {
             Accepted::Socket(fd, peer) => {
                 if let Some(index) = self.state.handle_accept(peer) {
                     self.adopt(index, fd);

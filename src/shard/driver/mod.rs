@@ -6,25 +6,21 @@
 
 mod accepting;
 mod calming;
+mod receiving;
 mod settling;
 mod watching;
 
-use std::cell::RefCell;
-use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::pin::pin;
-use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::clock::{Clock, unix_time};
 use super::envelope::Envelope;
-use super::hot::{self, HotSlot, HotTable};
+use super::hot::{HotSlot, HotTable};
 use super::kernel::{self, BellFd, EpollSet, Interest, Read, Ready, Timer, Token};
-use super::listener::{self, Listener};
+use super::listener::Listener;
 use super::paged::Paged;
-use super::ring_write::{self, RingWrites};
+use super::ring::{self, Ring};
 use super::runtime::{CoreRuntime, DriverChoice, Rung};
 use super::state::{Order, ShardOptions, State};
 use super::temperature::{Load, Thermostat};
@@ -53,9 +49,7 @@ pub(crate) struct CoreOptions {
 /// A core that is ready to run, on the thread it was made on.
 pub(crate) struct Core<H: Handler> {
     runtime: CoreRuntime,
-    shard: Rc<RefCell<Shard<H>>>,
-    /// The epoll set, for the runtime to wait on.
-    set: OwnedFd,
+    shard: Shard<H>,
 }
 
 impl<H: Handler> Core<H> {
@@ -65,7 +59,7 @@ impl<H: Handler> Core<H> {
     ///
     /// If the kernel refuses the driver that was asked for, or descriptors for the core itself.
     pub(crate) fn new(handler: H, options: CoreOptions) -> io::Result<Self> {
-        let runtime = CoreRuntime::build(options.driver)?;
+        let mut runtime = CoreRuntime::build(options.driver)?;
         let metrics = options.shard.metrics.clone();
         metrics.driver_rung.set(runtime.rung.number());
         let mut shard = Shard {
@@ -73,10 +67,11 @@ impl<H: Handler> Core<H> {
             timer: Timer::new()?,
             armed_at: Tick::NEVER,
             clock: Clock::start(),
-            thermostat: thermostat(runtime.rung, options.restless),
-            rung: runtime.rung,
-            write_starts: Vec::new(),
-            writing_count: 0,
+            thermostat: thermostat(runtime.ring.is_some(), options.restless),
+            ring: runtime.ring.take(),
+            set_watched: false,
+            events: Vec::new(),
+            writes: Vec::new(),
             gear: Gear::Direct,
             sockets: Paged::default(),
             listeners: options.listeners,
@@ -87,7 +82,6 @@ impl<H: Handler> Core<H> {
             buffer: vec![0; COLD_BUFFER_BYTES].into_boxed_slice(),
             ready: Vec::new(),
             hot: HotTable::new(options.restless),
-            waker: None,
             stopping: false,
             in_turn: false,
             reads: 0,
@@ -98,9 +92,7 @@ impl<H: Handler> Core<H> {
         };
         shard.state.set_unix_time(unix_time());
         shard.watch()?;
-        // Here and not when it runs: a core that says it is ready has all the descriptors that it needs.
-        let set = shard.epoll.try_clone()?;
-        Ok(Self { runtime, shard: Rc::new(RefCell::new(shard)), set })
+        Ok(Self { runtime, shard })
     }
 
     /// Which rung of the ladder it stands on, and what refused the better ones.
@@ -109,88 +101,24 @@ impl<H: Handler> Core<H> {
     }
 
     /// Runs until it is told to stop.
-    ///
-    /// # Errors
-    ///
-    /// If the runtime cannot wait on the core's epoll set.
-    pub(crate) fn run(mut self) -> io::Result<()> {
-        let (shard, set) = (self.shard, self.set);
-        self.runtime.block_on(async move {
-            let set = monoio::net::TcpStream::from_std(listener::as_stream(set))?;
-            let mut writes = RingWrites::new(ring_write::write);
-            while !shard.borrow().is_done() {
-                turn(&shard, &set, &mut writes).await?;
+    pub(crate) fn run(mut self) {
+        self.runtime.block_on(async {
+            loop {
+                self.shard.end_turn();
+                if self.shard.is_done() {
+                    break;
+                }
+                self.shard.wait();
             }
-            Ok(())
-        })
-    }
-}
-
-/// Waits until something is ready in the set, settling meanwhile what hot connections touch.
-async fn turn<H: Handler>(
-    shard: &Rc<RefCell<Shard<H>>>,
-    set: &monoio::net::TcpStream,
-    writes: &mut RingWrites<impl Future<Output = ring_write::Done> + 'static>,
-) -> io::Result<()> {
-    // `readable(true)` would hang on the epoll driver, where relaxed readiness is never cleared.
-    let mut readable = pin!(set.readable(false));
-    let outcome = poll_fn(|cx| {
-        loop {
-            // The runtime polls this after all tasks that were woken have run: the end of a turn.
-            settle_all(shard, writes, cx);
-            let mut this = shard.borrow_mut();
-            if this.is_done() {
-                return Poll::Ready(Ok(()));
-            }
-            if this.is_alone() {
-                this.wait_alone();
-                continue;
-            }
-            this.waker = Some(cx.waker().clone());
-            drop(this);
-            return readable.as_mut().poll(cx);
-        }
-    })
-    .await;
-    shard.borrow_mut().take_ready();
-    outcome
-}
-
-/// Takes note of what was written, gives every connection that was touched what it needs, and starts the tasks of
-/// those that became hot.
-fn settle_all<H: Handler>(
-    shard: &Rc<RefCell<Shard<H>>>,
-    writes: &mut RingWrites<impl Future<Output = ring_write::Done> + 'static>,
-    cx: &mut Context<'_>,
-) {
-    let mut this = shard.borrow_mut();
-    writes.poll(cx, &mut |done| this.write_done(done), &mut |slow| {
-        let shard = shard.clone();
-        monoio::spawn(async move {
-            let done = slow.await;
-            shard.borrow_mut().slow_write_done(done);
         });
-    });
-    this.settle_touched();
-    let mut starts = std::mem::take(&mut this.write_starts);
-    for start in starts.drain(..) {
-        writes.start(start, cx, &mut |done| this.write_done(done));
-    }
-    this.write_starts = starts;
-    this.end_turn();
-    while let Some(start) = this.hot.pop_start() {
-        monoio::spawn(hot::run(shard.clone(), start));
-    }
-    if std::mem::take(&mut this.calm) {
-        this.give_memory_back(writes);
     }
 }
 
-/// Everything of one core. Borrowed only between two awaits.
-pub(super) struct Shard<H: Handler> {
-    pub(super) state: State<H>,
-    pub(super) hot: HotTable,
-    pub(super) clock: Clock,
+/// Everything of one core.
+struct Shard<H: Handler> {
+    state: State<H>,
+    hot: HotTable,
+    clock: Clock,
     sockets: Paged<Socket>,
     epoll: EpollSet,
     timer: Timer,
@@ -205,21 +133,21 @@ pub(super) struct Shard<H: Handler> {
     buffer: Box<[u8]>,
     ready: Vec<Ready>,
     thermostat: Thermostat,
-    rung: Rung,
-    /// Writes that leave through the ring at the end of this turn.
-    write_starts: Vec<ring_write::Start>,
-    /// Sockets with a write in the ring.
-    writing_count: usize,
+    /// `None` where the kernel has none that could keep a receive posted.
+    ring: Option<Ring>,
+    /// The ring tells when something is ready in the set.
+    set_watched: bool,
+    /// Of the ring, kept for their memory.
+    events: Vec<ring::Event>,
+    writes: Vec<ring::Write>,
     /// How the writes of this turn leave.
     gear: Gear,
-    /// Wakes the core's loop when a hot connection touched something.
-    waker: Option<Waker>,
     stopping: bool,
     /// Whether something has happened since connections were settled last.
     in_turn: bool,
     /// Reads that brought something in this turn, of cold and hot connections.
-    pub(super) reads: usize,
-    pub(super) load: Load,
+    reads: usize,
+    load: Load,
     /// Memory is to be given back at the end of this turn.
     calm: bool,
     on_calm: Option<fn()>,
@@ -227,13 +155,13 @@ pub(super) struct Shard<H: Handler> {
 
 /// The socket of a connection.
 #[derive(Default)]
-pub(super) struct Socket {
+struct Socket {
     fd: Option<OwnedFd>,
     temperature: Temperature,
     watched: Watched,
     /// The kernel's buffer was full; nothing is written until the set says that there is room.
     blocked: bool,
-    /// A write is under way in the ring: nothing else may be written, and the socket must stay open.
+    /// A write is posted but not submitted: nothing else may be written, and the socket must stay open.
     writing: bool,
     /// Bytes that waited when it was last settled, as the gauge counts them.
     queued_noted: u32,
@@ -244,7 +172,7 @@ const _: () = {
     assert!(size_of::<Socket>() <= 16);
 };
 
-/// Whether a connection has a task.
+/// Whether a receive of the connection is posted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Temperature {
     #[default]
@@ -262,34 +190,26 @@ impl<H: Handler> Shard<H> {
         Ok(())
     }
 
-    /// A task that is left holds the shard, and its receive or write the socket: neither would ever be let go.
+    /// A receive that is left would keep its socket open.
     fn is_done(&self) -> bool {
         let drained = self.accepting == Accepting::Closed && self.state.core_ref().is_drained();
-        (self.stopping || drained) && self.hot.is_empty() && self.writing_count == 0
+        (self.stopping || drained) && self.hot.is_empty()
     }
 
-    /// What is under way in the ring is made to come back, and nothing more is put there.
+    /// What is posted in the ring is made to come back, and nothing more is put there.
     fn begin_stop(&mut self) {
         self.stopping = true;
-        self.gear = Gear::Direct;
-        self.hot.cancel_all();
-        for index in 0..self.sockets.capacity() as u32 {
-            if let Some(Socket { fd: Some(fd), writing: true, .. }) = self.sockets.get(index) {
-                kernel::shutdown_both(fd.as_fd());
-            }
-        }
+        self.leave_all();
     }
 
     // ---- what happened -------------------------------------------------------------------------------------
 
-    /// Whether nothing can happen but in the set: no task, and nothing in the ring.
-    fn is_alone(&self) -> bool {
-        self.hot.is_empty() && self.writing_count == 0
-    }
-
-    /// Waits in the set itself. As long as nothing else can happen, going through the runtime would be two system
-    /// calls more in every turn.
-    fn wait_alone(&mut self) {
+    /// Waits until something happens, and hands it out: in the ring if a receive is posted there, else in the set itself,
+    /// which spares a system call.
+    fn wait(&mut self) {
+        if !self.hot.is_empty() {
+            return self.wait_in_ring();
+        }
         let mut ready = std::mem::take(&mut self.ready);
         self.epoll.wait(&mut ready);
         self.hand_out(ready);
@@ -321,7 +241,7 @@ impl<H: Handler> Shard<H> {
     }
 
     /// Something happened. The clock is read once for everything that happens in a turn.
-    pub(super) fn begin_turn(&mut self) {
+    fn begin_turn(&mut self) {
         if !self.in_turn {
             self.in_turn = true;
             self.state.set_now(self.clock.now());
@@ -329,9 +249,14 @@ impl<H: Handler> Shard<H> {
         }
     }
 
+    /// Gives every connection that was touched what it needs.
     fn end_turn(&mut self) {
+        self.settle_touched();
         if std::mem::take(&mut self.in_turn) {
             self.load.note_turn(std::mem::take(&mut self.reads));
+        }
+        if std::mem::take(&mut self.calm) {
+            self.give_memory_back();
         }
     }
 
@@ -381,7 +306,7 @@ impl<H: Handler> Shard<H> {
             Read::Bytes(len) | Read::Full(len) => {
                 self.state.handle_input(index, &mut self.buffer[..len]);
                 self.reads += 1;
-                if self.state.note_cold_read(index, len, &mut self.load, &self.thermostat) {
+                if self.state.note_cold_read(index, len, self.load, &self.thermostat) {
                     self.promote(index);
                 }
             }
@@ -423,22 +348,16 @@ impl<H: Handler> Shard<H> {
         {
             self.resume_accepting();
         }
-        if self.hot.sweep_if_due(now, self.load.favours_cold(&self.thermostat)) {
-            self.state.core().note_buffers_freed();
-        }
+        self.sweep();
     }
 
     fn close(&mut self, index: u32) {
         if let Temperature::Hot(slot) = self.sockets[index].temperature {
-            // Its task holds a receive on the socket: that must come back first. The task then closes.
-            self.hot.cancel(slot);
-            return;
+            // The receive on the socket must come back first, which settles this again.
+            return self.leave(slot);
         }
         if self.sockets[index].writing {
-            // The peer takes nothing and its time is over: makes the write come back, which settles this again.
-            if let Some(fd) = &self.sockets[index].fd {
-                kernel::shutdown_both(fd.as_fd());
-            }
+            // It is submitted at the end of this turn, which settles this again.
             return;
         }
         // Closing takes it out of the set as well.
@@ -467,68 +386,20 @@ impl<H: Handler> Shard<H> {
             self.armed_at = next;
         }
     }
-
-    // ---- temperature ---------------------------------------------------------------------------------------
-
-    /// Takes a cold connection out of the set and gives it a task.
-    fn promote(&mut self, index: u32) {
-        if self.stopping {
-            return;
-        }
-        // Never post a receive while the set may still report the same bytes.
-        self.unwatch(index);
-        let socket = &mut self.sockets[index];
-        let Some(fd) = &socket.fd else { return };
-        let generation = self.state.core().generation(index);
-        let slot = self.hot.insert(index, generation, fd.as_fd(), self.clock.now());
-        socket.temperature = Temperature::Hot(slot);
-        let metrics = self.state.core().metrics();
-        metrics.promotions.add(1);
-        metrics.connections_hot.add(1);
-        metrics.connections_cold.sub(1);
-    }
-
-    /// A hot connection's task has ended and let go of the socket.
-    pub(super) fn demote(&mut self, index: u32) {
-        self.sockets[index].temperature = Temperature::Cold;
-        let metrics = self.state.core().metrics();
-        metrics.demotions.add(1);
-        metrics.connections_hot.sub(1);
-        metrics.connections_cold.add(1);
-        self.state.note_demotion(index);
-        self.settle(index);
-        self.wake();
-    }
-
-    /// Makes the core's loop take a turn: something was touched.
-    pub(super) fn wake(&self) {
-        if let Some(waker) = &self.waker {
-            waker.wake_by_ref();
-        }
-    }
 }
 
-fn thermostat(rung: Rung, restless: bool) -> Thermostat {
+fn thermostat(has_ring: bool, restless: bool) -> Thermostat {
     let by_ring = Thermostat {
         promote_streak: PROMOTE_STREAK,
         streak_gap: Span::of(STREAK_GAP),
         busy_reads: BUSY_READS,
         quiet_reads: QUIET_READS,
-        roomy_speakers: ROOMY_SPEAKERS,
-        crowded_speakers: CROWDED_SPEAKERS,
     };
-    match rung {
-        // Without a ring there is nothing to post a receive to.
-        Rung::Epoll => Thermostat { promote_streak: u8::MAX, ..by_ring },
-        Rung::AllFlags | Rung::SomeFlags | Rung::Plain if restless => Thermostat {
-            promote_streak: 0,
-            busy_reads: 0,
-            quiet_reads: 0,
-            roomy_speakers: u32::MAX,
-            crowded_speakers: u32::MAX,
-            ..by_ring
-        },
-        Rung::AllFlags | Rung::SomeFlags | Rung::Plain => by_ring,
+    match (has_ring, restless) {
+        (true, false) => by_ring,
+        (true, true) => Thermostat { promote_streak: 0, busy_reads: 0, quiet_reads: 0, ..by_ring },
+        // There is nothing to post a receive to.
+        (false, _) => Thermostat { promote_streak: u8::MAX, ..by_ring },
     }
 }
 
@@ -543,9 +414,5 @@ const STREAK_GAP: Duration = Duration::from_millis(50);
 /// costs 1.15. In between the two are close, so the exact place matters little; the distance keeps it from swinging.
 const BUSY_READS: u16 = 10;
 const QUIET_READS: u16 = 5;
-/// All cold in place of all hot, saturated, 64 B and 1 KiB: 1.07 and 1.08 at 400 connections, 1.04 and 0.97 at 800, 0.92
-/// and 0.77 at 2,000, where buffers of their own take 8 MiB of a cache of 1 MiB per core.
-const ROOMY_SPEAKERS: u32 = 400;
-const CROWDED_SPEAKERS: u32 = 700;
 /// `armed_at` while the timer is set to the shortest span.
 const CONGESTED: Tick = Tick(0);

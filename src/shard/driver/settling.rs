@@ -2,10 +2,11 @@
 
 use std::os::fd::AsFd;
 
+use rustix::io::Errno;
+
 use super::super::kernel::{self, Written};
-use super::super::ring_write;
-use super::super::view::View;
-use super::{Shard, Temperature};
+use super::super::ring;
+use super::Shard;
 use crate::connection::NextStep;
 use crate::handler::Handler;
 
@@ -23,12 +24,16 @@ impl<H: Handler> Shard<H> {
     pub(super) fn settle_touched(&mut self) {
         self.state.catch_up();
         self.gear = match self.state.core().touched_count() {
-            count if count >= RING_TOUCHED_MIN && self.rung.has_ring() && !self.stopping => Gear::Ring,
+            count if count >= RING_TOUCHED_MIN && self.ring.is_some() => Gear::Ring,
             _ => Gear::Direct,
         };
         while let Some(index) = self.state.pop_touched() {
             self.settle(index);
+            if self.ring.as_ref().is_some_and(|ring| ring.write_count() >= RING_WRITES_MAX) {
+                self.finish_writes();
+            }
         }
+        self.finish_writes();
         self.arm_timer();
     }
 
@@ -47,7 +52,7 @@ impl<H: Handler> Shard<H> {
         while let Some(step) = self.state.settle(index) {
             match step {
                 NextStep::Wait => break,
-                // The end of the write that is under way settles it again.
+                // Submitting the write settles it again.
                 NextStep::Write | NextStep::Fin if self.sockets[index].writing => break,
                 NextStep::Write if self.sockets[index].blocked => break,
                 NextStep::Write if self.gear == Gear::Ring && self.lend(index) => break,
@@ -83,57 +88,52 @@ impl<H: Handler> Shard<H> {
     /// Hands what is to be written to the ring, if it is a small write.
     fn lend(&mut self, index: u32) -> bool {
         let socket = &mut self.sockets[index];
-        let (Some(fd), Some(connection)) = (&socket.fd, self.state.core().connection_mut(index)) else { return false };
-        let Some(outbox) = connection.lend_outbox(RING_WRITE_BYTES_MAX) else { return false };
-        let kept = match socket.temperature {
-            Temperature::Hot(slot) => self.hot.take_writer(slot),
-            Temperature::Cold => None,
-        };
-        let view = kept.unwrap_or_else(|| View::new(fd.as_fd()));
+        let (Some(fd), Some(ring)) = (&socket.fd, &mut self.ring) else { return false };
+        let connection = self.state.core().connection_mut(index);
+        let Some(outbox) = connection.and_then(|it| it.lend_outbox(RING_WRITE_BYTES_MAX)) else { return false };
+        ring.post_write(index, fd.as_fd(), outbox);
         socket.writing = true;
-        self.writing_count += 1;
-        self.write_starts.push(ring_write::Start { index, view, outbox });
         true
     }
 
-    /// A write through the ring has come back.
-    pub(super) fn write_done(&mut self, done: ring_write::Done) {
-        let ring_write::Done { index, view, mut outbox, result } = done;
+    /// Submits the writes that are posted, and settles who has more to say, or is to be told that he may not.
+    fn finish_writes(&mut self) {
+        let Some(ring) = self.ring.as_mut().filter(|ring| ring.write_count() > 0) else { return };
+        let mut writes = std::mem::take(&mut self.writes);
+        ring.finish_writes(&mut writes);
+        let gear = std::mem::replace(&mut self.gear, Gear::Direct);
+        for write in writes.drain(..) {
+            self.write_done(write);
+        }
+        self.writes = writes;
+        self.gear = gear;
+    }
+
+    fn write_done(&mut self, write: ring::Write) {
+        let ring::Write { index, mut outbox, result } = write;
         let socket = &mut self.sockets[index];
         socket.writing = false;
-        self.writing_count -= 1;
-        match socket.temperature {
-            Temperature::Hot(slot) => self.hot.give_writer(slot, view),
-            Temperature::Cold => view.release(),
-        }
         let metrics = self.state.core().metrics();
         metrics.writes_ring.add(1);
         match result {
             Ok(len) => {
                 metrics.bytes_out.add(len as u64);
                 outbox.advance(len);
+                socket.blocked = !outbox.is_empty();
+                self.state.core().return_outbox(index, outbox);
+            }
+            Err(Errno::AGAIN | Errno::INTR) => {
+                socket.blocked = true;
                 self.state.core().return_outbox(index, outbox);
             }
             Err(_) => self.state.handle_reset(index),
         }
-        self.state.core().touch(index);
-    }
-
-    /// A write that had to wait for room has come back: the peer reads again.
-    pub(super) fn slow_write_done(&mut self, done: ring_write::Done) {
-        let (index, ok) = (done.index, done.result.is_ok());
-        self.begin_turn();
-        self.write_done(done);
-        if ok {
-            self.settle_freed(index);
-        }
-        self.wake();
+        self.settle(index);
     }
 
     /// A socket that had been full has room: writes what it takes, and tells the handler if that was all.
     pub(super) fn settle_freed(&mut self, index: u32) {
         self.state.core().progress(index);
-        // What would leave through the ring now would come back without anybody knowing that it had waited.
         self.gear = Gear::Direct;
         self.settle(index);
         if !self.sockets[index].blocked {
@@ -163,5 +163,7 @@ impl<H: Handler> Shard<H> {
 
 /// Touched connections from which on their writes go through the ring together.
 const RING_TOUCHED_MIN: usize = 8;
+/// Writes that are submitted in one call.
+const RING_WRITES_MAX: usize = 512;
 /// Larger writes go directly: they are seldom many, and what is lent is not counted as queued.
 const RING_WRITE_BYTES_MAX: usize = 16 << 10;

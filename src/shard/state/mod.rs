@@ -345,7 +345,7 @@ impl<H: Handler> State<H> {
     }
 
     /// A cold read of `index` brought `len` bytes. Answers whether it should become hot.
-    pub fn note_cold_read(&mut self, index: u32, len: usize, load: &mut Load, thermostat: &Thermostat) -> bool {
+    pub fn note_cold_read(&mut self, index: u32, len: usize, load: Load, thermostat: &Thermostat) -> bool {
         let now = self.core.now;
         let Some(record) = self.core.slab.get_mut(index) else { return false };
         let read = ColdRead::of(len);

@@ -349,7 +349,7 @@ impl Core {
         Read::Nothing
     }
 
-    /// `hot::received`: what a posted receive brings, also one that was cancelled too late or has been overtaken by a
+    /// `Shard::handle_received`: what a posted receive brings, also one that was cancelled too late or has been overtaken by a
     /// pause.
     fn received(&mut self, index: u32, out: &mut Outdoors<'_>) {
         let Some(&Socket { link, receive, .. }) = self.sockets.get(&index) else { return };
@@ -370,7 +370,7 @@ impl Core {
         }
     }
 
-    /// `Shard::write_done` and `Shard::slow_write_done`.
+    /// `Shard::write_done`, and later than it ever comes.
     fn write_done(&mut self, index: u32, out: &mut Outdoors<'_>) {
         let Some(socket) = self.sockets.get_mut(&index) else { return };
         let link = &mut out.links[socket.link];
