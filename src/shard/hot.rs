@@ -134,10 +134,10 @@ impl HotTable {
     }
 
     /// If a sweep is due: lets those leave who were silent since the last, which is after one to two intervals of silence,
-    /// and if `all`, also those who were not; and answers them.
-    pub(super) fn sweep_if_due(&mut self, now: Tick, all: bool) -> Vec<HotSlot> {
+    /// and if `all`, also those who were not; and answers them. The last sweep finds nobody.
+    pub(super) fn sweep_if_due(&mut self, now: Tick, all: bool) -> Option<Vec<HotSlot>> {
         if now < self.next_sweep {
-            return Vec::new();
+            return None;
         }
         let swept_at = std::mem::replace(&mut self.swept_at, now);
         let leaves = |slot: &Slot| (all || slot.last_read < swept_at) && !slot.leaving;
@@ -147,7 +147,7 @@ impl HotTable {
             self.leave(slot);
         }
         self.next_sweep = if self.is_empty() { Tick::NEVER } else { now.after(SWEEP_INTERVAL) };
-        leaving
+        Some(leaving)
     }
 
     /// Frees the places behind the last that is taken.
@@ -186,16 +186,16 @@ mod tests {
         let (speaks, silent) = (table.insert(7, start), table.insert(9, start));
         let first = table.next_sweep().unwrap();
         assert_eq!(first, start.after(SWEEP_INTERVAL));
-        assert!(table.sweep_if_due(Tick(first.0 - 1), true).is_empty(), "not yet");
-        assert!(table.sweep_if_due(first, false).is_empty(), "it became hot after the sweep before");
+        assert_eq!(table.sweep_if_due(Tick(first.0 - 1), true), None, "not yet");
+        assert_eq!(table.sweep_if_due(first, false), Some(Vec::new()), "it became hot after the sweep before");
         table.note_read(speaks, Tick(first.0 + 1));
         let second = table.next_sweep().unwrap();
-        assert_eq!(table.sweep_if_due(second, false), [silent]);
+        assert_eq!(table.sweep_if_due(second, false), Some(vec![silent]));
         assert!(table.is_leaving(silent) && !table.leave(silent) && !table.is_leaving(speaks));
         assert_eq!(table.remove(silent), Some(9));
-        assert_eq!(table.sweep_if_due(table.next_sweep().unwrap(), true), [speaks], "all");
+        assert_eq!(table.sweep_if_due(table.next_sweep().unwrap(), true), Some(vec![speaks]), "all");
         assert_eq!((table.remove(speaks), table.remove(speaks)), (Some(7), None));
-        table.sweep_if_due(table.next_sweep().unwrap(), false);
+        assert_eq!(table.sweep_if_due(table.next_sweep().unwrap(), false), Some(Vec::new()));
         assert_eq!(table.next_sweep(), None, "nobody is left to sweep");
     }
 

@@ -49,8 +49,8 @@ impl fmt::Display for Rung {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::AllFlags => "io_uring (all flags)",
-            Self::SomeFlags => "io_uring (fewer flags: this kernel knows no SINGLE_ISSUER)",
-            Self::Plain => "io_uring (no flags: this kernel knows none of ours)",
+            Self::SomeFlags => "io_uring (no receive stays posted before Linux 6.0: every connection stays cold)",
+            Self::Plain => "io_uring (Linux 5.19 is not there yet: every connection stays cold)",
             Self::Epoll => "epoll",
         })
     }

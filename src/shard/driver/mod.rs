@@ -410,8 +410,9 @@ const LARGE_READS_MAX: usize = 8;
 /// A flip costs 4 to 6 µs and a hot message saves about 0.8 µs: it pays from the eighth.
 const PROMOTE_STREAK: u8 = 8;
 const STREAK_GAP: Duration = Duration::from_millis(50);
-/// 200 connections × 64 B: saturated (170 reads in a turn) hot costs 0.88 of cold, at a quarter of that (one or two) it
-/// costs 1.15. In between the two are close, so the exact place matters little; the distance keeps it from swinging.
+/// 200 connections × 64 B: saturated (170 reads in a turn) hot costs 0.82 of cold; at a quarter of that (one or two) posted
+/// receives cost 1.15 of it. In between the two are close, so the exact place matters little; the distance keeps it from
+/// swinging.
 const BUSY_READS: u16 = 10;
 const QUIET_READS: u16 = 5;
 /// `armed_at` while the timer is set to the shortest span.

@@ -38,14 +38,14 @@ impl<H: Handler> Shard<H> {
 
     fn handle_received(&mut self, slot: HotSlot, received: Received, more: bool) {
         let (Some(index), Some(ring)) = (self.hot.index(slot), &mut self.ring) else { return };
-        let mut stays = true;
+        let mut leaves = self.hot.is_leaving(slot) || self.hot.is_restless();
         match received {
             Received::Bytes(filled) => {
                 self.hot.note_read(slot, self.state.core_ref().now());
                 self.reads += 1;
                 self.state.handle_input(index, ring.bytes(&filled));
                 // Who sends more than that at a time is better cold.
-                stays = !filled.is_full() && !self.hot.is_restless();
+                leaves |= filled.is_full();
                 ring.give(filled);
             }
             Received::Eof => self.state.handle_eof(index),
@@ -53,24 +53,20 @@ impl<H: Handler> Shard<H> {
             Received::NoBuffer => ring.grow_for(self.hot.len()),
             Received::Cancelled => {}
         }
-        if !stays || !self.state.core().wants_input(index) {
-            self.leave(slot);
+        leaves |= !self.state.core().wants_input(index);
+        match (more, leaves) {
+            (true, true) => self.leave(slot),
+            (true, false) => {}
+            (false, true) => {
+                self.hot.remove(slot);
+                self.demote(index);
+            }
+            (false, false) => {
+                if let (Some(ring), Some(fd)) = (&mut self.ring, &self.sockets[index].fd) {
+                    ring.post_receive(slot.number(), fd.as_fd());
+                }
+            }
         }
-        if !more {
-            self.receive_ended(slot, index);
-        }
-    }
-
-    /// The receive of `slot` is not posted any more: it is posted again, or the connection becomes cold.
-    fn receive_ended(&mut self, slot: HotSlot, index: u32) {
-        if !self.hot.is_leaving(slot)
-            && let (Some(ring), Some(fd)) = (&mut self.ring, &self.sockets[index].fd)
-        {
-            ring.post_receive(slot.number(), fd.as_fd());
-            return;
-        }
-        self.hot.remove(slot);
-        self.demote(index);
     }
 
     /// Takes a cold connection out of the set and posts a receive for it.
@@ -119,11 +115,12 @@ impl<H: Handler> Shard<H> {
     /// Has those leave who were silent, and gives the buffers' memory back when nobody is left.
     pub(super) fn sweep(&mut self) {
         let all = self.load.favours_cold(&self.thermostat);
-        for slot in self.hot.sweep_if_due(self.clock.now(), all) {
+        let Some(leaving) = self.hot.sweep_if_due(self.clock.now(), all) else { return };
+        for slot in leaving {
             self.cancel(slot);
         }
         if self.hot.is_empty()
-            && let Some(ring) = self.ring.as_mut().filter(|ring| ring.heap_bytes() > 0)
+            && let Some(ring) = &mut self.ring
         {
             ring.shrink();
             self.state.core().note_buffers_freed();
