@@ -69,6 +69,41 @@ fn rounds(addr: std::net::SocketAddr, seed: u64) {
     clients.into_iter().for_each(Client::close);
 }
 
+/// Half of the bytes of a message arrive while its connection becomes hot or cold again.
+#[test]
+fn tens_of_thousands_of_flips_lose_no_byte() {
+    let restless = VARIANTS.into_iter().find(|variant| variant.restless).expect("one variant flips");
+    let server = serve(restless, |builder| builder, |_| Echo);
+    let promotions = || server.sum(|metrics| &metrics.promotions);
+    thread::scope(|scope| {
+        for seed in 0..4 {
+            scope.spawn(move || {
+                let mut random = Random::new(seed);
+                let mut clients: Vec<_> = (0..10).map(|_| Client::open(server.addr)).collect();
+                while promotions() < FLIPS {
+                    let payloads: Vec<_> =
+                        clients.iter().map(|_| noise(any_len(12, &mut random), &mut random)).collect();
+                    for (client, payload) in clients.iter_mut().zip(&payloads) {
+                        let wire = frame(BINARY, payload);
+                        let (begin, rest) = wire.split_at(random.below(wire.len() as u64) as usize);
+                        client.send_raw(begin);
+                        client.send_raw(rest);
+                    }
+                    for (client, payload) in clients.iter_mut().zip(payloads) {
+                        assert!(client.message() == (BINARY, payload));
+                    }
+                }
+                clients.into_iter().for_each(Client::close);
+            });
+        }
+    });
+    server.wait_until_empty();
+    let demotions = server.sum(|metrics| &metrics.demotions);
+    assert!(promotions() >= FLIPS && demotions == promotions(), "{} and {demotions}", promotions());
+}
+
+const FLIPS: u64 = 50_000;
+
 #[test]
 fn a_hundred_messages_in_one_write_come_back_whole_in_order_and_in_few_writes() {
     for variant in VARIANTS {
