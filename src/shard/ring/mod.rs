@@ -5,8 +5,8 @@
 //! the core what a plain `send` is, but many cost one system call.
 //!
 //! It is not the runtime's ring, which can post neither. Server CPU per message, 64 B, saturated, of a bare echo that does
-//! both, against the same through the runtime: 0.92 at 32 connections, 0.91 at 200, 0.80 at 2,000. Of the whole server
-//! against uWebSockets: 0.95, 0.88 and 0.86, and with all cold 1.02, 1.07 and 1.08.
+//! both, against the same through the runtime: 0.87 at 32 connections, 0.87 at 200, 0.65 at 2,000. Of the whole server
+//! against uWebSockets: 0.95, 0.88 and 0.86, and with all cold 1.02, 1.07 and 1.08. docs/BENCHMARKS.md has the ranges.
 
 mod buffers;
 #[cfg(test)]
