@@ -23,7 +23,8 @@ pub enum DriverChoice {
 /// A step of the ladder, the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rung {
-    /// io_uring with every flag that pays (Linux 6.0).
+    /// io_uring with every flag that pays, and receives that stay posted (Linux 6.0). On the others every connection stays
+    /// cold.
     AllFlags,
     /// io_uring that runs completions when asked (Linux 5.19).
     SomeFlags,
@@ -49,8 +50,8 @@ impl fmt::Display for Rung {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::AllFlags => "io_uring (all flags)",
-            Self::SomeFlags => "io_uring (no receive stays posted before Linux 6.0: every connection stays cold)",
-            Self::Plain => "io_uring (Linux 5.19 is not there yet: every connection stays cold)",
+            Self::SomeFlags => "io_uring (no receive stays posted, as before Linux 6.0: every connection stays cold)",
+            Self::Plain => "io_uring (without any flag, as before Linux 5.19: every connection stays cold)",
             Self::Epoll => "epoll",
         })
     }
