@@ -154,14 +154,19 @@ fn what_cannot_be_subscribed_to_is_answered_with_a_status() {
     }
 }
 
+/// 0, 1 and 2, of which a namespace that keeps one value keeps the last.
+fn publish_three(server: &TestServer, topic: &str) {
+    for n in 0..3 {
+        publish(server, topic, DataKind::Json, &n.to_string());
+    }
+    until("all are published", || server.sum(|metrics| &metrics.publications) == 3);
+}
+
 #[test]
 fn newcomers_get_the_last_value_where_one_is_kept() {
     for variant in VARIANTS {
         let server = stage_with(variant, true, several());
-        for n in 0..3 {
-            publish(&server, "last:eur", DataKind::Json, &n.to_string());
-        }
-        until("all are published", || server.sum(|metrics| &metrics.publications) == 3);
+        publish_three(&server, "last:eur");
         let mut client = Client::open_at(server.addr, "/ws?topic=last:eur");
         assert_eq!(client.text(), "2");
         let mut small = Client::open_at(server.addr, "/ws?topic=small");
@@ -176,10 +181,7 @@ fn newcomers_get_the_last_value_where_one_is_kept() {
 fn who_cannot_recover_gets_the_last_value_where_one_is_kept() {
     for variant in VARIANTS {
         let server = stage_with(variant, true, several());
-        for n in 0..3 {
-            publish(&server, "last:eur", DataKind::Json, &n.to_string());
-        }
-        until("all are published", || server.sum(|metrics| &metrics.publications) == 3);
+        publish_three(&server, "last:eur");
         let mut client = connected(&server);
         let subscribe = |id, epoch: &str, offset| {
             let recover = format!(r#"{{"epoch":"{epoch}","offset":{offset}}}"#);

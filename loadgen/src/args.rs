@@ -287,6 +287,18 @@ pub(crate) struct TokenArgs {
     pub(crate) token_file: Option<PathBuf>,
 }
 
+impl TokenArgs {
+    /// # Errors
+    ///
+    /// If there is one, and no wire that would know what to do with it.
+    pub(crate) fn refuse_without_wire(&self) -> Result<(), String> {
+        match (&self.token, &self.token_file) {
+            (None, None) => Ok(()),
+            _ => Err("a token needs --wire: without it, say it in the URL, or with --header".to_owned()),
+        }
+    }
+}
+
 /// `recovery`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct RecoveryArgs {

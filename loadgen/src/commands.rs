@@ -224,9 +224,7 @@ fn fanout_load(args: &FanoutArgs) -> Result<Load, String> {
     if args.api.publish_url.is_some() {
         return Err("--publish-url needs --wire: without it, whoever publishes is a WebSocket client".to_owned());
     }
-    if args.token.token.is_some() || args.token.token_file.is_some() {
-        return Err("a token needs --wire: without it, say it in the URL, or with --header".to_owned());
-    }
+    args.token.refuse_without_wire()?;
     if publish.as_ref().is_some_and(|publish| !publish.has_payload()) {
         return Err("--publish has no {payload} in it: nothing would be published".to_owned());
     }
@@ -288,10 +286,10 @@ fn idle_load(args: &IdleArgs) -> Result<(Load, Vec<String>), String> {
     let per_second = |every: Duration| common.connections as f64 / every.as_secs_f64().max(1e-3);
     let pings_per_second = args.heartbeat.map(per_second);
     let held_ping_free = common.measured <= UNREAD_SPAN_MAX;
-    let token = topics::read_token(&args.token)?;
-    if token.is_some() && args.wire.is_none() {
-        return Err("a token needs --wire: without it, say it in the URL, or with --header".to_owned());
+    if args.wire.is_none() {
+        args.token.refuse_without_wire()?;
     }
+    let token = topics::read_token(&args.token)?;
     let plan = IdlePlan {
         pings_per_second,
         sparse_per_second: args.sparse_every.map(per_second),

@@ -72,7 +72,7 @@ impl Workspace {
     }
 
     /// Whether the buffer of a large message was kept for the next one since the last call.
-    pub fn has_kept_large(&mut self) -> bool {
+    pub fn take_kept_large(&mut self) -> bool {
         self.large.take_note()
     }
 

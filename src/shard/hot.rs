@@ -9,13 +9,13 @@ use std::time::Duration;
 use crate::connection::Tick;
 
 /// All hot connections of a shard.
+#[derive(Default)]
 pub(super) struct HotTable {
     slots: Vec<Option<Slot>>,
     free: Vec<HotSlot>,
-    next_sweep: Tick,
+    /// `None` while nobody is hot.
+    next_sweep: Option<Tick>,
     swept_at: Tick,
-    /// For tests: a connection leaves after each receive.
-    restless: bool,
 }
 
 /// The place of a hot connection in the table, counted from one so that "none" costs no byte.
@@ -56,15 +56,9 @@ struct Slot {
 }
 
 impl HotTable {
-    pub(super) fn new(restless: bool) -> Self {
-        Self { restless, slots: Vec::new(), free: Vec::new(), next_sweep: Tick::NEVER, swept_at: Tick::default() }
-    }
-
     /// A connection becomes hot.
     pub(super) fn insert(&mut self, index: u32, now: Tick) -> HotSlot {
-        if self.next_sweep == Tick::NEVER {
-            self.next_sweep = now.after(SWEEP_INTERVAL);
-        }
+        self.next_sweep.get_or_insert_with(|| now.after(SWEEP_INTERVAL));
         let slot = Some(Slot { index, last_read: now, leaving: false });
         match self.free.pop() {
             Some(place) => {
@@ -97,13 +91,12 @@ impl HotTable {
 
     /// The receive of `slot` is to come back. Answers whether that is new, so that it must be cancelled.
     pub(super) fn leave(&mut self, slot: HotSlot) -> bool {
-        let slot = self.slots.get_mut(slot.place()).and_then(Option::as_mut);
-        slot.is_some_and(|slot| !std::mem::replace(&mut slot.leaving, true))
+        self.get_mut(slot).is_some_and(|slot| !std::mem::replace(&mut slot.leaving, true))
     }
 
     /// A receive has brought something.
     pub(super) fn note_read(&mut self, slot: HotSlot, now: Tick) {
-        if let Some(slot) = self.slots.get_mut(slot.place()).and_then(Option::as_mut) {
+        if let Some(slot) = self.get_mut(slot) {
             slot.last_read = now;
         }
     }
@@ -118,11 +111,6 @@ impl HotTable {
         self.len() == 0
     }
 
-    /// Whether a connection leaves after each receive.
-    pub(super) fn is_restless(&self) -> bool {
-        self.restless
-    }
-
     /// Everybody who is hot.
     pub(super) fn all(&self) -> impl Iterator<Item = HotSlot> + use<> {
         (0..self.slots.len()).map(HotSlot::at)
@@ -130,15 +118,13 @@ impl HotTable {
 
     /// When [`HotTable::sweep_if_due`] is worth calling.
     pub(super) fn next_sweep(&self) -> Option<Tick> {
-        (self.next_sweep != Tick::NEVER).then_some(self.next_sweep)
+        self.next_sweep
     }
 
     /// If a sweep is due: lets those leave who were silent since the last, which is after one to two intervals of silence,
     /// and if `all`, also those who were not; and answers them. The last sweep finds nobody.
     pub(super) fn sweep_if_due(&mut self, now: Tick, all: bool) -> Option<Vec<HotSlot>> {
-        if now < self.next_sweep {
-            return None;
-        }
+        self.next_sweep.filter(|&due| now >= due)?;
         let swept_at = std::mem::replace(&mut self.swept_at, now);
         let leaves = |slot: &Slot| (all || slot.last_read < swept_at) && !slot.leaving;
         let silent = self.all().filter(|&slot| self.get(slot).is_some_and(leaves));
@@ -146,7 +132,7 @@ impl HotTable {
         for &slot in &leaving {
             self.leave(slot);
         }
-        self.next_sweep = if self.is_empty() { Tick::NEVER } else { now.after(SWEEP_INTERVAL) };
+        self.next_sweep = (!self.is_empty()).then(|| now.after(SWEEP_INTERVAL));
         Some(leaving)
     }
 
@@ -168,6 +154,10 @@ impl HotTable {
     fn get(&self, slot: HotSlot) -> Option<&Slot> {
         self.slots.get(slot.place())?.as_ref()
     }
+
+    fn get_mut(&mut self, slot: HotSlot) -> Option<&mut Slot> {
+        self.slots.get_mut(slot.place())?.as_mut()
+    }
 }
 
 /// Silence between one and two of these makes a connection cold.
@@ -181,7 +171,7 @@ mod tests {
 
     #[test]
     fn who_is_silent_for_a_whole_interval_leaves_once() {
-        let mut table = HotTable::new(false);
+        let mut table = HotTable::default();
         let start = Tick(1000);
         let (speaks, silent) = (table.insert(7, start), table.insert(9, start));
         let first = table.next_sweep().unwrap();
@@ -201,7 +191,7 @@ mod tests {
 
     #[test]
     fn places_are_used_again_and_freed() {
-        let mut table = HotTable::new(false);
+        let mut table = HotTable::default();
         let slots: Vec<_> = (0..100).map(|index| table.insert(index, Tick(0))).collect();
         slots[1..].iter().for_each(|&slot| assert!(table.remove(slot).is_some()));
         table.shrink();

@@ -137,5 +137,5 @@ fn on(rung: Rung) -> io::Result<(Runtime<IoUringDriver>, Option<Ring>)> {
     Ok((runtime, ring))
 }
 
-/// Operations that tasks beside the core's loop can submit at once; the loop has a ring of its own.
+/// Few: the core's loop submits nothing here, for it has a ring of its own.
 const RUNTIME_ENTRIES: u32 = 256;

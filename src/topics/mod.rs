@@ -52,7 +52,9 @@ pub use message::{
 };
 pub use moment::Moment;
 pub use name::{NAME_BYTES_MAX, NameError, Topic};
-pub use namespace::{Access, HISTORY_MESSAGES_MAX, Namespace, NamespaceError, Namespaces, SlowConsumer};
+pub use namespace::{
+    Access, HISTORY_MESSAGES_MAX, Namespace, NamespaceError, Namespaces, SlowConsumer, UnknownNamespace,
+};
 pub use pattern::{Pattern, Subject};
 pub use placement::{CORE_COUNT_MAX, CoreSet, home_of};
 pub use position::{BadPosition, Epoch, Horizon, NotRecovered, Position};

@@ -105,6 +105,11 @@ pub enum NamespaceError {
     },
 }
 
+/// Why there may be no such topic or pattern; see [`Namespaces::strict`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the topic's namespace is not configured, and other topics are refused")]
+pub struct UnknownNamespace;
+
 /// Most publications that a topic may keep.
 pub const HISTORY_MESSAGES_MAX: usize = 1_000_000;
 
@@ -175,11 +180,20 @@ impl Namespaces {
     /// Whether there may be such a topic or pattern, as far as its namespace goes: always, unless they are
     /// [strict](Namespaces::strict).
     pub fn knows(&self, subject: &Subject) -> bool {
-        let (name, namespace) = match subject {
-            Subject::Topic(topic) => (topic.as_str(), self.of(topic)),
-            Subject::Pattern(pattern) => (pattern.as_str(), self.of_pattern(pattern)),
-        };
-        !self.is_strict || !namespace.name.is_empty() || !name.contains(SEPARATOR)
+        match subject {
+            Subject::Topic(topic) => self.knows_topic(topic),
+            Subject::Pattern(pattern) => self.knows_name(pattern.as_str(), || self.of_pattern(pattern)),
+        }
+    }
+
+    /// As [`Namespaces::knows`], of a topic.
+    pub fn knows_topic(&self, topic: &Topic) -> bool {
+        self.knows_name(topic.as_str(), || self.of(topic))
+    }
+
+    /// Looks up its namespace only if there is a question: this is asked for every publication.
+    fn knows_name<'a>(&self, name: &str, namespace: impl FnOnce() -> &'a Arc<Namespace>) -> bool {
+        !self.is_strict || !name.contains(SEPARATOR) || !namespace().name.is_empty()
     }
 
     /// The one that the topic belongs to.

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 
 use corewire::protocol::MessageKind;
-use corewire::wire::{ClientMessage, ServerMessage, Token};
+use corewire::wire::{ClientMessage, ServerMessage};
 
 use super::Scenario;
-use super::topics::{say, topic_name};
+use super::topics::{say, say_hello, topic_name};
 use crate::link::{Desk, Reading};
 use crate::payload::{Content, Expected, Pattern};
 
@@ -234,8 +234,7 @@ impl Scenario for Idle {
         if let Some(topics) = self.plan.topics.as_ref().filter(|topics| topics.is_v1) {
             let topic = topics.topic_of(u64::from(self.first_origin) + slot as u64);
             self.subscribing.asked += 1;
-            let token = topics.token.as_deref().map(|token| Token(token.into()));
-            say(slot, &ClientMessage::Connect { id: 0, token }, desk);
+            say_hello(slot, topics.token.as_deref(), desk);
             let (id, topic) = (1, topic.into());
             say(slot, &ClientMessage::Subscribe { id, topic, recover: None, token: None, presence: false }, desk);
         } else if !self.plan.reads {

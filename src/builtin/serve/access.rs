@@ -9,7 +9,9 @@ use super::admission::Admission;
 use super::seats::{Full, Seat};
 use crate::auth::{Identity, Patterns, TokenError, UnixSeconds};
 use crate::handler::Core;
-use crate::topics::{Access, Member, NameError, Namespace, Namespaces, Pattern, Subject, Topic, Want};
+use crate::topics::{
+    Access, Member, NameError, Namespace, Namespaces, Pattern, Subject, Topic, UnknownNamespace, Want,
+};
 use crate::wire::ErrorCode;
 
 /// Somebody who is known: what his token says.
@@ -51,7 +53,7 @@ pub(super) fn subject(name: &str) -> Result<Subject, NameError> {
 /// What is wrong with its name, or that its namespace is not configured.
 pub(super) fn known_subject(namespaces: &Namespaces, name: &str) -> Result<Subject, Failure> {
     let subject = subject(name)?;
-    if namespaces.knows(&subject) { Ok(subject) } else { Err(unknown_namespace()) }
+    if namespaces.knows(&subject) { Ok(subject) } else { Err(UnknownNamespace.into()) }
 }
 
 /// As [`known_subject`], where only a topic will do.
@@ -61,7 +63,7 @@ pub(super) fn known_subject(namespaces: &Namespaces, name: &str) -> Result<Subje
 /// As there.
 pub(super) fn known_topic(namespaces: &Namespaces, name: &str) -> Result<Topic, Failure> {
     let topic = Topic::parse(name)?;
-    if namespaces.knows(&Subject::Topic(topic.clone())) { Ok(topic) } else { Err(unknown_namespace()) }
+    if namespaces.knows_topic(&topic) { Ok(topic) } else { Err(UnknownNamespace.into()) }
 }
 
 /// The name that was subscribed to.
@@ -202,8 +204,10 @@ impl From<NameError> for Failure {
     }
 }
 
-fn unknown_namespace() -> Failure {
-    Failure::new(ErrorCode::UnknownNamespace, "the topic's namespace is not configured, and other topics are refused")
+impl From<UnknownNamespace> for Failure {
+    fn from(error: UnknownNamespace) -> Self {
+        Self::new(ErrorCode::UnknownNamespace, error.to_string())
+    }
 }
 
 fn info_bytes(info: Option<Box<str>>) -> Bytes {

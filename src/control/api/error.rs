@@ -7,7 +7,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use crate::topics::{NameError, Refused};
+use crate::topics::{NameError, Refused, UnknownNamespace};
 use crate::wire::Fault;
 
 /// Why a request, or one of several publications in it, was not done.
@@ -124,8 +124,8 @@ impl ApiError {
         Self::new(ErrorCode::BadTopic, error.to_string())
     }
 
-    pub(super) fn unknown_namespace() -> Self {
-        Self::new(ErrorCode::UnknownNamespace, "the topic's namespace is not configured, and other topics are refused")
+    pub(super) fn unknown_namespace(error: UnknownNamespace) -> Self {
+        Self::new(ErrorCode::UnknownNamespace, error.to_string())
     }
 
     /// An answer to another question than was asked.

@@ -25,7 +25,7 @@ use axum::routing::{get, post};
 
 use crate::auth::ApiKeys;
 use crate::server::Handle;
-use crate::topics::{Namespaces, Subject, Topic};
+use crate::topics::{Namespaces, Topic, UnknownNamespace};
 pub(super) use access::{PeerAddr, authorize};
 use body::Bodies;
 use bridge::Bridge;
@@ -112,8 +112,8 @@ impl Api {
     /// The topic of this name, where there may be one.
     fn topic(&self, name: &str) -> Result<Topic, ApiError> {
         let topic = Topic::parse(name).map_err(ApiError::bad_topic)?;
-        let is_known = self.settings.namespaces().knows(&Subject::Topic(topic.clone()));
-        if is_known { Ok(topic) } else { Err(ApiError::unknown_namespace()) }
+        let is_known = self.settings.namespaces().knows_topic(&topic);
+        if is_known { Ok(topic) } else { Err(ApiError::unknown_namespace(UnknownNamespace)) }
     }
 
     /// Who may ask now; `None`: this machine alone.

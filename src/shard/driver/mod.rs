@@ -81,7 +81,8 @@ impl<H: Handler> Core<H> {
             mailbox: options.mailbox,
             buffer: vec![0; COLD_BUFFER_BYTES].into_boxed_slice(),
             ready: Vec::new(),
-            hot: HotTable::new(options.restless),
+            hot: HotTable::default(),
+            restless: options.restless,
             stopping: false,
             in_turn: false,
             reads: 0,
@@ -133,6 +134,8 @@ struct Shard<H: Handler> {
     buffer: Box<[u8]>,
     ready: Vec<Ready>,
     thermostat: Thermostat,
+    /// For tests: a hot connection becomes cold after each receive.
+    restless: bool,
     /// `None` where the kernel has none that could keep a receive posted.
     ring: Option<Ring>,
     /// The ring tells when something is ready in the set.

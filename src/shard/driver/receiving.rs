@@ -38,7 +38,7 @@ impl<H: Handler> Shard<H> {
 
     fn handle_received(&mut self, slot: HotSlot, received: Received, more: bool) {
         let (Some(index), Some(ring)) = (self.hot.index(slot), &mut self.ring) else { return };
-        let mut leaves = self.hot.is_leaving(slot) || self.hot.is_restless();
+        let mut leaves = self.hot.is_leaving(slot) || self.restless;
         match received {
             Received::Bytes(filled) => {
                 self.hot.note_read(slot, self.state.core_ref().now());

@@ -52,10 +52,10 @@ impl<H: Handler> Shard<H> {
         while let Some(step) = self.state.settle(index) {
             match step {
                 NextStep::Wait => break,
-                // Submitting the write settles it again.
-                NextStep::Write | NextStep::Fin if self.sockets[index].writing => break,
+                // Submitting the write settles it again, with all that follows here.
+                NextStep::Write | NextStep::Fin if self.sockets[index].writing => return,
                 NextStep::Write if self.sockets[index].blocked => break,
-                NextStep::Write if self.gear == Gear::Ring && self.lend(index) => break,
+                NextStep::Write if self.gear == Gear::Ring && self.lend(index) => return,
                 NextStep::Write => self.write(index),
                 NextStep::Fin => {
                     if let Some(fd) = &self.sockets[index].fd {

@@ -131,7 +131,7 @@ impl Ring {
         self.writes.len()
     }
 
-    /// Submits all writes that were posted, and moves them to `done`.
+    /// Submits all writes that were posted, and hands them over in `done`, an empty list, whose memory it keeps.
     pub(super) fn finish_writes(&mut self, done: &mut Vec<Write>) {
         let mut want = 0;
         while self.unanswered_count > 0 {
@@ -140,10 +140,12 @@ impl Ring {
             // The first time would do. Should the kernel think otherwise, nothing is taken for written that was not.
             want = 1;
         }
-        done.append(&mut self.writes);
+        debug_assert!(done.is_empty(), "what was done before was looked at");
+        std::mem::swap(done, &mut self.writes);
     }
 
-    /// Waits until something has completed, unless it has already, and moves it to `events`.
+    /// Waits until something has completed, unless it has already, and hands it over in `events`, an empty list, whose
+    /// memory it keeps.
     pub(super) fn wait(&mut self, events: &mut Vec<Event>) {
         self.reap();
         if self.events.is_empty() {
@@ -152,7 +154,8 @@ impl Ring {
             self.enter(0);
         }
         self.reap();
-        events.append(&mut self.events);
+        debug_assert!(events.is_empty(), "what came before was looked at");
+        std::mem::swap(events, &mut self.events);
     }
 
     /// What was received.

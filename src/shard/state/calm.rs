@@ -1,9 +1,9 @@
 //! When a core gives memory back: after a wave, and never in the middle of load.
 //!
 //! A wave is many connections that finished their handshake, fell silent or left within a short time, or any large
-//! messages. What they
-//! used lies in pools then, and in pages that the allocator keeps. Giving it back costs milliseconds and has to be
-//! paid again when the next wave comes, so it is done once a wave has passed, when the core has little else to do.
+//! messages. What they used lies in pools then, and in pages that the allocator keeps. Giving it back costs milliseconds
+//! and has to be paid again when the next wave comes, so it is done once a wave has passed, when the core has little else
+//! to do.
 
 use std::time::Duration;
 

@@ -330,7 +330,7 @@ impl<H: Handler> State<H> {
         if deadline < record.timer.due() {
             self.core.wheel.arm(&mut self.core.slab, index, deadline);
         }
-        if self.core.workspace.has_kept_large() {
+        if self.core.workspace.take_kept_large() {
             self.core.note_kept();
         }
         Some(step)

@@ -1,8 +1,8 @@
 //! The members of a topic: users, each once, however many connections and cores that takes.
 //!
 //! A core tells when a user's first connection there comes and the last one goes, how many there are in between, and
-//! says from time to time which it has, compressed to a digest. If the digests differ, something was lost on the way and the core is asked
-//! for all of them. A core that says nothing for [`PRESENCE_LEASE`] has no members any more: there are no ghosts.
+//! says from time to time which it has, compressed to a digest. If the digests differ, something was lost on the way
+//! and the core is asked for all of them. A core that says nothing for [`PRESENCE_LEASE`] has no members any more: there are no ghosts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -42,12 +42,13 @@ impl Local {
                 if attendance.is_empty() {
                     followed.attendance = None;
                 }
-                let message = match gone {
-                    None => return,
-                    Some((user, 0)) => ToHome::Leave { topic: topic.clone(), user },
-                    Some((user, connections)) => ToHome::Recount { topic: topic.clone(), user, connections },
+                let Some((user, connections)) = gone else { return };
+                let home = self.home_of(&topic);
+                let message = match connections {
+                    0 => ToHome::Leave { topic, user },
+                    _ => ToHome::Recount { topic, user, connections },
                 };
-                outlet.send(self.home_of(&topic), message);
+                outlet.send(home, message);
             }
             (Subject::Pattern(_), Some(Follow::Pattern(Some(spreading)))) => {
                 spreading.waiters.retain(|waiter| *waiter != subscriber);

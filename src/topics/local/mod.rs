@@ -249,12 +249,12 @@ impl Local {
         if is_new {
             self.renewals.push_back((renew_at, index));
         }
-        let topic = topic.clone();
+        let (home, topic) = (self.home_of(topic), topic.clone());
         let message = match connections {
-            1 => ToHome::Enter { topic: topic.clone(), member: member.clone() },
-            _ => ToHome::Recount { topic: topic.clone(), user: member.user.clone(), connections },
+            1 => ToHome::Enter { topic, member: member.clone() },
+            _ => ToHome::Recount { topic, user: member.user.clone(), connections },
         };
-        outlet.send(self.home_of(&topic), message);
+        outlet.send(home, message);
     }
 
     fn retry(&mut self, at: Moment, index: SubjectIndex, now: Moment, outlet: &mut impl Outlet) {

@@ -346,8 +346,7 @@ impl Scenario for Topics {
     }
 
     fn on_open(&mut self, slot: usize, desk: &mut Desk) {
-        let token = self.plan.token.as_deref().map(|token| Token(token.into()));
-        say(slot, &ClientMessage::Connect { id: 0, token }, desk);
+        say_hello(slot, self.plan.token.as_deref(), desk);
         self.returned(desk);
     }
 
@@ -503,6 +502,12 @@ pub(crate) fn topic_name(topic: u64) -> String {
 
 fn number_of(name: &str) -> Option<u64> {
     name.strip_prefix(NAME)?.parse().ok()
+}
+
+/// Begins corewire.v1 on a connection.
+pub(crate) fn say_hello(slot: usize, token: Option<&str>, desk: &mut Desk) {
+    let token = token.map(|token| Token(token.into()));
+    say(slot, &ClientMessage::Connect { id: 0, token }, desk);
 }
 
 /// Sends a message of corewire.v1.
