@@ -7,7 +7,7 @@ use super::workspace::{WINDOW_BITS_MAX, Workspace};
 use crate::protocol::Opcode;
 use crate::protocol::Violation;
 use crate::protocol::deflate::{Agreement, InflateError, Inflater};
-use crate::protocol::frame::{self, FrameHeader, FrameRules, HEADER_LEN_MAX, Role};
+use crate::protocol::frame::{self, FrameHeader, FrameRules, HEADER_LEN_MAX, Role, WholeFrame};
 use crate::protocol::mask;
 use crate::protocol::utf8::{self, Utf8Stream};
 use crate::protocol::{Message, MessageKind, Payload};
@@ -132,6 +132,9 @@ pub(super) fn poll<'i>(
     input: &mut Input<'i>,
     workspace: &mut Workspace,
 ) -> Result<Option<Received<'i>>, Violation> {
+    if let Some(message) = poll_whole(slot, terms, input, workspace)? {
+        return Ok(Some(Received::Message(message)));
+    }
     while !input.is_empty() {
         let frame = match slot.as_mut().and_then(|extra| extra.receiving.frame.take()) {
             Some(frame) => frame,
@@ -148,6 +151,31 @@ pub(super) fn poll<'i>(
         }
     }
     Ok(None)
+}
+
+/// A message that comes whole in one frame while nothing else is under way. It is unmasked and checked, and that is all
+/// there is to do. `None`: what comes is something else.
+#[inline]
+fn poll_whole<'i>(
+    slot: &Option<Box<Extra>>,
+    terms: Terms,
+    input: &mut Input<'i>,
+    workspace: &Workspace,
+) -> Result<Option<Message<'i>>, Violation> {
+    let idle = slot.as_ref().is_none_or(|extra| extra.receiving.is_idle());
+    if !idle || terms.role != Role::Server {
+        return Ok(None);
+    }
+    let limits = &workspace.limits;
+    let fits = |frame: &WholeFrame| frame.payload_len <= limits.frame_bytes_max.min(limits.message_bytes_max);
+    let Some(frame) = frame::decode_whole(input.bytes()).filter(fits) else { return Ok(None) };
+    input.take(frame.header_len);
+    let payload = input.take(frame.payload_len);
+    mask::apply(payload, frame.key);
+    if frame.kind == MessageKind::Text {
+        utf8::validate(payload).map_err(|_| Violation::InvalidUtf8)?;
+    }
+    Ok(Some(Message::new(frame.kind, Payload::Borrowed(payload))))
 }
 
 /// The next header: straight from the input, or stitched together with the bytes kept from earlier reads.
