@@ -83,7 +83,7 @@ fn a_port_that_is_taken_is_refused_with_a_clear_sentence() {
         binary.wait_for_log(&want);
 
         // One address that is taken takes none of the others.
-        let other = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+        let other = free_address();
         let started = builder(variant).listen(other).listen(first.addr).start(|_| Echo);
         assert!(matches!(started, Err(StartError::Listen(ListenError::Taken { .. }))));
         TcpListener::bind(other).expect("it was given back");
@@ -95,13 +95,18 @@ fn a_port_that_is_taken_is_refused_with_a_clear_sentence() {
     assert!(matches!(far, Err(StartError::Core { core: 4000, .. })));
 }
 
+/// An address that is free and stays so: the other tests listen on 127.0.0.1 and connect from it.
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.2:0").and_then(|listener| listener.local_addr()).expect("a free port")
+}
+
 /// A handler that cannot be made is a server that does not start, and leaves nothing behind.
 #[test]
 fn a_core_that_cannot_begin_is_told_and_the_others_end() {
     for variant in VARIANTS {
         let folder = Folder::new();
         let path = folder.path("gone.sock");
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+        let port = free_address();
         let unix = ListenAddr::Unix { path: path.clone(), mode: 0o600 };
         let start = builder(variant).cores(vec![0, 1]).listen(port).listen_on(unix);
         let started = bounded("it fails to start", move || {
