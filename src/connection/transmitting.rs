@@ -85,6 +85,12 @@ impl Connection {
         }
     }
 
+    /// Whether it is open, reads, and has nothing to send or to remember.
+    pub fn is_at_rest(&self) -> bool {
+        let reads = matches!(&self.stage, Stage::Open(websocket) if websocket.reads());
+        reads && self.outbox.is_none() && self.extra.is_none()
+    }
+
     /// What the socket needs now. Ask after every call that may have changed something.
     pub fn next_step(&mut self) -> NextStep {
         if self.poll_transmit().is_some() {

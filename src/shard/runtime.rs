@@ -23,7 +23,7 @@ pub enum DriverChoice {
 /// A step of the ladder, the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rung {
-    /// io_uring with every flag that pays, and receives that stay posted (Linux 6.0). On the others every connection stays
+    /// io_uring with every flag that pays, and receives that stay posted (Linux 6.1). On the others every connection stays
     /// cold.
     AllFlags,
     /// io_uring that runs completions when asked (Linux 5.19).
@@ -50,7 +50,7 @@ impl fmt::Display for Rung {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::AllFlags => "io_uring (all flags)",
-            Self::SomeFlags => "io_uring (no receive stays posted, as before Linux 6.0: every connection stays cold)",
+            Self::SomeFlags => "io_uring (no receive stays posted, as before Linux 6.1: every connection stays cold)",
             Self::Plain => "io_uring (without any flag, as before Linux 5.19: every connection stays cold)",
             Self::Epoll => "epoll",
         })

@@ -55,6 +55,34 @@ fn what_is_queued_lies_in_the_outbox_until_it_is_written() {
 }
 
 #[test]
+fn at_rest_is_who_reads_and_has_nothing_to_send_or_to_remember() {
+    let mut end = End::server();
+    assert!(end.connection.is_at_rest());
+    end.send("hello").expect("room");
+    assert!(!end.connection.is_at_rest(), "something waits");
+    let mut lent = end.connection.lend_outbox(100).expect("it is small");
+    assert!(end.connection.is_at_rest(), "what is lent does not count");
+    end.send("again").expect("room");
+    lent.advance(lent.queued_bytes());
+    end.connection.return_outbox(lent, &mut end.workspace);
+    assert!(!end.connection.is_at_rest(), "more came meanwhile");
+    end.output();
+    assert!(end.connection.is_at_rest());
+    let wire = frame(Role::Client, 0x82, &[7; 100]);
+    end.read(&wire[..50]);
+    assert!(!end.connection.is_at_rest(), "half a message is kept");
+    end.read(&wire[50..]);
+    end.connection.pause();
+    assert!(!end.connection.is_at_rest(), "it does not read");
+    end.connection.resume(end.now);
+    assert!(end.connection.is_at_rest());
+    end.connection.close(CloseCode::NORMAL, "", &mut end.workspace, end.now);
+    end.output();
+    end.read(&frame(Role::Client, 0x88, b"\x03\xe8"));
+    assert!(!end.connection.is_at_rest(), "its end is to be told");
+}
+
+#[test]
 fn boxes_are_used_again() {
     let mut end = End::server();
     let wire = frame(Role::Client, 0x81, b"hello");

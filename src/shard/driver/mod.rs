@@ -1,8 +1,8 @@
 //! A core's loop: wait, hand out what happened, and at the end of the turn settle every connection it touched.
 //!
 //! Nothing is written while anything is decided. A connection with something to say goes on the list of the
-//! touched, once, however many messages it got; when nothing more has happened the list is gone through, and each
-//! connection gets one write, its FIN, its close or another interest.
+//! touched, once, however many messages it got; when all that has happened is handed out the list is gone through, and each
+//! connection gets one write, its FIN, its close or another interest. A long list takes several turns.
 
 mod accepting;
 mod calming;
@@ -194,9 +194,14 @@ impl<H: Handler> Shard<H> {
     }
 
     /// A receive that is left would keep its socket open.
-    fn is_done(&self) -> bool {
+    fn is_done(&mut self) -> bool {
         let drained = self.accepting == Accepting::Closed && self.state.core_ref().is_drained();
-        (self.stopping || drained) && self.hot.is_empty()
+        (self.stopping || drained) && self.hot.is_empty() && !self.is_behind()
+    }
+
+    /// Whether somebody was touched who is not settled yet.
+    fn is_behind(&mut self) -> bool {
+        self.state.core().touched_count() > 0
     }
 
     /// What is posted in the ring is made to come back, and nothing more is put there.
@@ -208,10 +213,13 @@ impl<H: Handler> Shard<H> {
     // ---- what happened -------------------------------------------------------------------------------------
 
     /// Waits until something happens, and hands it out: in the ring if a receive is posted there, else in the set itself,
-    /// which spares a system call.
+    /// which spares a system call. Only looks if somebody is to be settled yet.
     fn wait(&mut self) {
         if !self.hot.is_empty() {
             return self.wait_in_ring();
+        }
+        if self.is_behind() {
+            return self.take_ready();
         }
         let mut ready = std::mem::take(&mut self.ready);
         self.epoll.wait(&mut ready);

@@ -9,16 +9,24 @@ use super::{Shard, Temperature};
 use crate::handler::Handler;
 
 impl<H: Handler> Shard<H> {
-    /// Waits in the ring, where the set is watched too.
+    /// Waits in the ring, where the set is watched too, and which the writes of the turn before leave by the same call.
     pub(super) fn wait_in_ring(&mut self) {
+        let behind = self.is_behind();
         let Some(ring) = &mut self.ring else { return };
         if !self.set_watched {
             self.set_watched = true;
             ring.watch(self.epoll.as_fd());
         }
-        let mut events = std::mem::take(&mut self.events);
-        ring.wait(&mut events);
-        self.begin_turn();
+        let (mut events, mut writes) = (std::mem::take(&mut self.events), std::mem::take(&mut self.writes));
+        if behind {
+            ring.poll(&mut events, &mut writes);
+        } else {
+            ring.wait(&mut events, &mut writes);
+        }
+        self.take_written(writes);
+        if !events.is_empty() {
+            self.begin_turn();
+        }
         let mut ready = false;
         for event in events.drain(..) {
             match event {

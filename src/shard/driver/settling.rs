@@ -4,9 +4,10 @@ use std::os::fd::AsFd;
 
 use rustix::io::Errno;
 
-use super::super::kernel::{self, Written};
+use super::super::kernel::{self, Interest, Written};
 use super::super::ring;
-use super::Shard;
+use super::watching::Watched;
+use super::{Shard, Temperature};
 use crate::connection::NextStep;
 use crate::handler::Handler;
 
@@ -20,21 +21,33 @@ pub(super) enum Gear {
 }
 
 impl<H: Handler> Shard<H> {
-    /// Goes through the list of the touched.
+    /// Goes through the list of the touched, or as far as is good before the next look at what has happened: what comes
+    /// meanwhile for those who still wait in the list goes out in the same writes.
     pub(super) fn settle_touched(&mut self) {
         self.state.catch_up();
-        self.gear = match self.state.core().touched_count() {
-            count if count >= RING_TOUCHED_MIN && self.ring.is_some() => Gear::Ring,
-            _ => Gear::Direct,
-        };
-        while let Some(index) = self.state.pop_touched() {
+        let count = self.state.core().touched_count();
+        // Where the core waits in the ring, writes leave by a call that it makes anyway.
+        let worth = if self.hot.is_empty() { RING_TOUCHED_MIN } else { RING_TOUCHED_MIN_HOT };
+        self.gear = if count >= worth && self.ring.is_some() { Gear::Ring } else { Gear::Direct };
+        // Whoever was read is answered in the same turn, or reading would outrun writing.
+        let mut left = SETTLES_MIN.max(count / LOOKS_MAX).max(self.reads);
+        while left > 0 || self.next_has_much() {
+            let Some(index) = self.state.pop_touched() else { break };
             self.settle(index);
+            left = left.saturating_sub(1);
             if self.ring.as_ref().is_some_and(|ring| ring.write_count() >= RING_WRITES_MAX) {
                 self.finish_writes();
             }
         }
-        self.finish_writes();
+        if self.hot.is_empty() {
+            self.finish_writes();
+        }
         self.arm_timer();
+    }
+
+    /// Whether so much waits for the next of the touched that more in the same write would not make it cheaper.
+    fn next_has_much(&mut self) -> bool {
+        self.state.core().next_touched().is_some_and(|next| next.queued_bytes() >= MUCH_BYTES)
     }
 
     /// Settles `index` now if nothing else was touched: what only answers its own peer is written while its socket is
@@ -101,6 +114,11 @@ impl<H: Handler> Shard<H> {
         let Some(ring) = self.ring.as_mut().filter(|ring| ring.write_count() > 0) else { return };
         let mut writes = std::mem::take(&mut self.writes);
         ring.finish_writes(&mut writes);
+        self.take_written(writes);
+    }
+
+    /// Looks at writes that were submitted.
+    pub(super) fn take_written(&mut self, mut writes: Vec<ring::Write>) {
         let gear = std::mem::replace(&mut self.gear, Gear::Direct);
         for write in writes.drain(..) {
             self.write_done(write);
@@ -121,6 +139,9 @@ impl<H: Handler> Shard<H> {
                 outbox.advance(len);
                 socket.blocked = !outbox.is_empty();
                 self.state.core().return_outbox(index, outbox);
+                if self.is_at_rest(index) {
+                    return;
+                }
             }
             Err(Errno::AGAIN | Errno::INTR) => {
                 socket.blocked = true;
@@ -129,6 +150,16 @@ impl<H: Handler> Shard<H> {
             Err(_) => self.state.handle_reset(index),
         }
         self.settle(index);
+    }
+
+    /// Whether a connection is as most are after a write: settling it again would change nothing.
+    fn is_at_rest(&mut self, index: u32) -> bool {
+        let socket = &self.sockets[index];
+        let usual = match socket.temperature {
+            Temperature::Cold => Watched::For(Interest { input: true, output: false }),
+            Temperature::Hot(_) => Watched::Nothing,
+        };
+        socket.watched == usual && socket.queued_noted == 0 && self.state.core().is_at_rest(index)
     }
 
     /// A socket that had been full has room: writes what it takes, and tells the handler if that was all.
@@ -163,7 +194,17 @@ impl<H: Handler> Shard<H> {
 
 /// Touched connections from which on their writes go through the ring together.
 const RING_TOUCHED_MIN: usize = 8;
+/// The same where the core waits in the ring. 32 connections × 64 B, saturated: 1.03 of raw-epoll, with 8 1.07.
+const RING_TOUCHED_MIN_HOT: usize = 2;
 /// Writes that are submitted in one call.
 const RING_WRITES_MAX: usize = 512;
-/// Larger writes go directly: they are seldom many, and what is lent is not counted as queued.
-const RING_WRITE_BYTES_MAX: usize = 16 << 10;
+/// Larger writes go directly: they are seldom many, and what is lent is not counted as queued. A fan-out of 16 KiB to 500
+/// connections costs 0.79 through the ring of what it costs directly.
+const RING_WRITE_BYTES_MAX: usize = 64 << 10;
+/// Connections that are settled, if so many were touched, before the next look. With 8 publications of 128 B under way to
+/// 5,000 subscribers a delivery costs 0.53 of what it costs if all are settled first, and takes 0.38 of the time.
+const SETTLES_MIN: usize = 128;
+/// Looks in which the list is gone through, at most.
+const LOOKS_MAX: usize = 16;
+/// Bytes that wait for somebody who is settled at once.
+const MUCH_BYTES: usize = 16 << 10;

@@ -22,11 +22,19 @@ fn outbox(bytes: &[u8]) -> Box<Outbox> {
     outbox
 }
 
+/// Has the only receive come back.
+fn end(ring: &mut Ring, theirs: OwnedFd) {
+    drop(theirs);
+    let mut heard = [Heard::default()];
+    hear(ring, &mut heard, |heard| !heard[0].ends.is_empty());
+    assert_eq!(ring.posted_count, 0);
+}
+
 /// Hears what completes, `NotCancelled` as a new cancellation, until `done`.
 fn hear(ring: &mut Ring, heard: &mut [Heard], done: impl Fn(&[Heard]) -> bool) {
     let mut events = Vec::new();
     while !done(heard) {
-        ring.wait(&mut events);
+        ring.wait(&mut events, &mut Vec::new());
         for event in events.drain(..) {
             match event {
                 Event::Received { slot, received, more } => {
@@ -82,7 +90,7 @@ fn when_buffers_run_out_receives_end_and_nothing_is_lost() {
     // Nothing is given back before all have completed.
     let (mut events, mut filled, mut exhausted) = (Vec::new(), Vec::new(), Vec::new());
     while filled.len() + exhausted.len() < pairs.len() {
-        ring.wait(&mut events);
+        ring.wait(&mut events, &mut Vec::new());
         for event in events.drain(..) {
             match event {
                 Event::Received { slot, received: Received::Bytes(bytes), more: true } => filled.push((slot, bytes)),
@@ -190,6 +198,39 @@ fn writes_tell_what_the_socket_took_before_they_come_back() {
 }
 
 #[test]
+fn a_look_submits_and_receives_and_does_not_wait() {
+    let mut ring = Ring::new().unwrap();
+    let (ours, theirs) = pair();
+    let (mut events, mut done) = (Vec::new(), Vec::new());
+    ring.post_receive(0, ours.as_fd());
+    ring.poll(&mut events, &mut done);
+    assert!(events.is_empty() && done.is_empty(), "{events:?}");
+    ring.post_write(7, theirs.as_fd(), outbox(b"corewire"));
+    while events.is_empty() {
+        ring.poll(&mut events, &mut done);
+    }
+    assert!(matches!(&done[..], [write] if write.index == 7 && write.result == Ok(8)));
+    let Some(Event::Received { slot: 0, received: Received::Bytes(filled), more: true }) = events.pop() else {
+        panic!("{events:?}")
+    };
+    assert_eq!(ring.bytes(&filled), b"corewire");
+    ring.give(filled);
+    end(&mut ring, theirs);
+}
+
+#[test]
+fn a_write_ends_a_wait_in_which_nothing_is_received() {
+    let mut ring = Ring::new().unwrap();
+    let (ours, theirs) = pair();
+    let (mut events, mut done) = (Vec::new(), Vec::new());
+    ring.post_receive(0, ours.as_fd());
+    ring.post_write(7, ours.as_fd(), outbox(b"corewire"));
+    ring.wait(&mut events, &mut done);
+    assert!(events.is_empty() && done.len() == 1);
+    end(&mut ring, theirs);
+}
+
+#[test]
 fn more_than_the_queue_holds_is_submitted_all_the_same() {
     let mut ring = Ring::new().unwrap();
     let pairs: Vec<_> = (0..50).map(|_| pair()).collect();
@@ -217,7 +258,7 @@ fn what_is_watched_is_told_once() {
     send(&theirs, b"x", SendFlags::empty()).unwrap();
     for _ in 0..3 {
         ring.watch(ours.as_fd());
-        ring.wait(&mut events);
+        ring.wait(&mut events, &mut Vec::new());
         assert!(matches!(events[..], [Event::Readable]), "{events:?}");
         events.clear();
     }

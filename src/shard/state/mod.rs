@@ -309,7 +309,7 @@ impl<H: Handler> State<H> {
 
     /// A connection that something happened to in this turn: it wants a write, a FIN, a close, another deadline.
     pub fn pop_touched(&mut self) -> Option<u32> {
-        let index = self.core.touched.pop()?;
+        let index = self.core.touched.pop_front()?;
         if let Some(record) = self.core.slab.get_mut(index) {
             record.touched = false;
         }

@@ -1,6 +1,7 @@
 //! The part of a core that does not depend on its handler: what a handler can reach.
 
 use std::any::Any;
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
@@ -62,7 +63,7 @@ pub struct CoreState {
     pub(super) slab: Slab,
     pub(super) wheel: Wheel,
     pub(super) workspace: Workspace,
-    pub(super) touched: Vec<u32>,
+    pub(super) touched: VecDeque<u32>,
     /// Decrypted bytes of the read under way.
     #[cfg(feature = "tls")]
     pub(super) plaintext: Vec<u8>,
@@ -113,7 +114,7 @@ impl CoreState {
             slab: Slab::default(),
             wheel: Wheel::new(now),
             workspace: Workspace::new(options.limits, options.seed),
-            touched: Vec::new(),
+            touched: VecDeque::new(),
             #[cfg(feature = "tls")]
             plaintext: Vec::new(),
             peers: Peers::default(),
@@ -216,7 +217,17 @@ impl CoreState {
 
     /// Whether `index` alone is to be looked at.
     pub fn touched_only(&self, index: u32) -> bool {
-        self.touched == [index]
+        self.touched.len() == 1 && self.touched[0] == index
+    }
+
+    /// The connection that is to be looked at next.
+    pub fn next_touched(&self) -> Option<&Connection> {
+        self.connection(*self.touched.front()?)
+    }
+
+    /// Whether there is nothing to be done about `index` now that all that waited for it is written.
+    pub fn is_at_rest(&self, index: u32) -> bool {
+        !self.has_backlogs && self.connection(index).is_some_and(Connection::is_at_rest)
     }
 
     /// What was lent to be written comes back, written in whole or in part.
@@ -335,7 +346,7 @@ impl CoreState {
         let Some(record) = self.slab.get_mut(index) else { return };
         if !record.touched {
             record.touched = true;
-            self.touched.push(index);
+            self.touched.push_back(index);
             self.survey.note_change();
         }
     }

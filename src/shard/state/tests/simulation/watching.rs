@@ -65,6 +65,16 @@ impl Watch {
         is_watched
     }
 
+    /// Whether the driver has the set watch for `interest`.
+    pub(super) fn is_for(&self, interest: Interest) -> bool {
+        self.watched == Watched::For(interest)
+    }
+
+    /// Whether the driver has nothing of it in the set.
+    pub(super) fn is_for_nothing(&self) -> bool {
+        self.watched == Watched::Nothing
+    }
+
     /// `Shard::unwatch`.
     pub(super) fn unwatch(&mut self) {
         *self = Self::default();
