@@ -234,7 +234,10 @@ impl<H: Handler> Shard<H> {
     }
 
     fn hand_out(&mut self, mut ready: Vec<Ready>) {
-        self.begin_turn();
+        // A look that finds nothing says nothing about the load.
+        if !ready.is_empty() {
+            self.begin_turn();
+        }
         for event in ready.drain(..) {
             match event.token {
                 Token::Connection { index, generation } => {
