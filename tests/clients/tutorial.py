@@ -89,7 +89,7 @@ class Reader:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            preexec_fn=die_with_parent,
+            preexec_fn=as_in_a_terminal,
         )
         lines = self.printed[text] = []
 
@@ -106,7 +106,12 @@ class Reader:
     def stop(self, text):
         process, reader = self.running.pop(text)
         process.send_signal(signal.SIGINT)
-        process.wait(PATIENCE_SECONDS)
+        try:
+            process.wait(PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            seen = "".join(self.printed[text][-30:])
+            raise AssertionError(f"{PATIENCE_SECONDS} s after Ctrl-C it still runs: {text}{seen}") from None
         reader.join()
         process.stdout.close()
 
@@ -132,6 +137,12 @@ def follow_tutorial():
         reader.sees("watch.py", "some prices are lost")
         assert session.becomes("return document.querySelector('#notes').textContent.includes('some prices are lost')")
         assert session.becomes("return document.querySelector('#state').textContent === 'connected'")
+
+
+def as_in_a_terminal():
+    """For `preexec_fn`: Ctrl-C ends the command, also where whoever runs the tests was started in the background."""
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def look_at(reader, session):

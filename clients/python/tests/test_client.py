@@ -352,6 +352,19 @@ class Requests(unittest.TestCase):
 
         run(test())
 
+    def test_close_ends_what_reconnect_has_just_begun(self):
+        async def test():
+            async with World(first_pause=1000, longest_pause=1000) as world:
+                world.socket.ends()
+                await settle()
+                world.client.reconnect()
+                async with asyncio.timeout(1):
+                    await world.client.close()
+                self.assertEqual(world.client.state, CLOSED)
+                self.assertEqual(len(world.sockets), 1)
+
+        run(test())
+
     def test_requests_wait_for_a_connection_in_order_and_not_for_ever(self):
         async def test():
             async with World() as world:

@@ -215,8 +215,10 @@ class Client:
 
     async def _wait(self, seconds: float) -> None:
         self._hurry.clear()
+        # Not `wait_for`, which before Python 3.12 loses a cancellation that comes together with what it waits for.
         try:
-            await asyncio.wait_for(self._hurry.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._hurry.wait()
         except TimeoutError:
             pass
 
