@@ -15,6 +15,13 @@ pub(super) struct Ending {
     pub(super) fin_heard: bool,
 }
 
+impl Ending {
+    /// Whether the socket is to be closed.
+    pub(super) fn is_over(self) -> bool {
+        self.fin_sent && self.fin_heard
+    }
+}
+
 impl Connection {
     /// The peer sends no more: FIN, or close_notify under TLS. While a pause keeps earlier input waiting, its turn
     /// comes after that.

@@ -47,8 +47,12 @@ impl Connection {
         self.outbox.take()
     }
 
-    /// Takes back what was lent; what is left in it goes before everything queued since.
+    /// Takes back what was lent; what is left in it goes before everything queued since, or nowhere if the connection was
+    /// given up meanwhile.
     pub fn return_outbox(&mut self, mut lent: Box<Outbox>, workspace: &mut Workspace) {
+        if matches!(self.stage, Stage::Ending(ending) if ending.is_over()) {
+            return workspace.give_outbox(lent);
+        }
         if let Some(mut newer) = self.outbox.take() {
             if lent.is_empty() {
                 std::mem::swap(&mut lent, &mut newer);
@@ -99,8 +103,8 @@ impl Connection {
         match &self.stage {
             Stage::Opening(_) | Stage::Open(_) | Stage::Streaming(_) => NextStep::Wait,
             Stage::Ending(Ending { fin_sent: false, .. }) => NextStep::Fin,
-            Stage::Ending(Ending { fin_heard: false, .. }) => NextStep::Wait,
-            Stage::Ending(_) => NextStep::Close,
+            Stage::Ending(ending) if ending.is_over() => NextStep::Close,
+            Stage::Ending(_) => NextStep::Wait,
         }
     }
 

@@ -83,6 +83,17 @@ fn at_rest_is_who_reads_and_has_nothing_to_send_or_to_remember() {
 }
 
 #[test]
+fn what_comes_back_unwritten_after_the_end_keeps_no_socket_open() {
+    let mut end = End::server();
+    end.send("hello").expect("room");
+    let lent = end.connection.lend_outbox(100).expect("it is small");
+    end.connection.handle_reset(&mut end.workspace, end.now);
+    end.connection.return_outbox(lent, &mut end.workspace);
+    assert_eq!(end.connection.next_step(), NextStep::Close);
+    assert_eq!(end.connection.queued_bytes(), 0);
+}
+
+#[test]
 fn boxes_are_used_again() {
     let mut end = End::server();
     let wire = frame(Role::Client, 0x81, b"hello");
