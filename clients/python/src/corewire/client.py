@@ -82,7 +82,7 @@ class Client:
         self._pings = (ping_interval, ping_timeout)
         self._options = options
         self._state = State.CLOSED
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[Ended] | None = None
         #: Of one connection: everything that ends with it.
         self._helpers: set[asyncio.Task[None] | asyncio.TimerHandle] = set()
         self._connection: Connection | None = None
@@ -169,11 +169,12 @@ class Client:
         """Connects at once: instead of waiting on, or after the client was closed."""
         if self._state is State.WAITING:
             self._hurry.set()
-        if self._state is not State.CLOSED or (self._task is not None and not self._task.done()):
+        if self._state is not State.CLOSED:
             return
         self._attempt, self._refused = 0, []
         self._leave()  # readers that come now wait for the connection
         self._task = asyncio.create_task(self._run())
+        self._task.add_done_callback(self._over)  # also if it is cancelled before it has begun
 
     async def close(self) -> None:
         """Ends the connection and connects no more. Subscriptions are kept for `reconnect()`."""
@@ -181,40 +182,41 @@ class Client:
         if task is None:
             return
         task.cancel()
-        try:
-            await task
-        except asyncio.CancelledError:
-            if not task.cancelled():
-                raise  # it is the caller who is cancelled
+        # Not `await task`, by which a caller who is cancelled cancels the task, and does not hear of it himself.
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()
 
     # The sequence of connections.
 
-    async def _run(self) -> None:
-        last = Disconnected(NORMAL, "closed by the application", None)
-        try:
-            while True:
-                ended = await self._live()
-                wait = self._pause_after(ended)
-                if wait is None:
-                    last = Disconnected(ended.code, ended.reason, None)
-                    return
-                self._state = State.WAITING
-                self._tell(Disconnected(ended.code, ended.reason, wait))
-                await self._wait(wait)
-        except Exception as error:
-            # A URL that is none, an option that is none: trying again would not help. `close` raises it.
+    async def _run(self) -> Ended:
+        """Raises what trying again would not help: a URL that is none, an option that is none."""
+        while True:
+            ended = await self._live()
+            wait = self._pause_after(ended)
+            if wait is None:
+                return ended
+            self._hurry.clear()
+            self._state = State.WAITING
+            self._tell(Disconnected(ended.code, ended.reason, wait))
+            await self._wait(wait)
+
+    def _over(self, task: asyncio.Task[Ended]) -> None:
+        """There will be no other attempt."""
+        if task.cancelled():
+            last = Disconnected(NORMAL, "closed by the application", None)
+        elif error := task.exception():  # `close` raises it
             last = Disconnected(ABNORMAL, repr(error), None)
-            raise
-        finally:
-            self._state = State.CLOSED
-            self._is_settled.set()
-            code = "unsubscribed" if last.code == NORMAL else "closed"
-            for subscription in list(self._subscriptions.values()):
-                subscription.closed(CorewireError(code, f"the connection is over: {last.reason}"))
-            self._tell(last)
+        else:
+            last = Disconnected(task.result().code, task.result().reason, None)
+        self._state = State.CLOSED
+        self._is_settled.set()
+        code = "unsubscribed" if last.code == NORMAL else "closed"
+        for subscription in list(self._subscriptions.values()):
+            subscription.closed(CorewireError(code, f"the connection is over: {last.reason}"))
+        self._tell(last)
 
     async def _wait(self, seconds: float) -> None:
-        self._hurry.clear()
         # Not `wait_for`, which before Python 3.12 loses a cancellation that comes together with what it waits for.
         try:
             async with asyncio.timeout(seconds):
