@@ -91,6 +91,48 @@ class Edges(unittest.TestCase):
 
         run(test())
 
+    def test_ready_fails_when_there_will_be_no_connection(self):
+        async def test():
+            async with World() as world:
+                await world.socket.accepts()
+                subscription = world.client.subscribe("a")
+                ready = asyncio.create_task(subscription.ready())
+                await settle()
+                world.socket.ends(4003, "go away")
+                async with asyncio.timeout(1):
+                    with self.assertRaises(CorewireError) as caught:
+                        await ready
+                self.assertEqual(caught.exception.code, "closed")
+                world.client.reconnect()
+                ready = asyncio.create_task(subscription.ready())
+                await settle()
+                await world.socket.accepts()
+                world.socket.acks(await world.socket.take("subscribe"), epoch="e", offset=0)
+                await ready
+
+        run(test())
+
+    def test_a_token_function_that_gives_no_text_is_a_token_function_that_failed(self):
+        async def test():
+            async with World(token=lambda: b"bytes") as world:
+                await settle()
+                self.assertEqual(world.client.state, State.WAITING)
+
+        run(test())
+
+    def test_an_answer_that_is_none_ends_the_connection_alone(self):
+        for said in ['{"type":"ack","id":1}', '{"type":"error","id":1}', "[" * 100_000]:
+            with self.subTest(said[:30]):
+
+                async def test():
+                    async with World(first_pause=1000, longest_pause=1000) as world:
+                        await world.socket.take("connect")
+                        world.socket.says(said)
+                        await settle()
+                        self.assertEqual(world.client.state, State.WAITING)
+
+                run(test())
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -424,7 +424,10 @@ class Client:
         try:
             async with asyncio.timeout(self._connect_timeout):
                 found = source()
-                return await found if inspect.isawaitable(found) else found
+                token = await found if inspect.isawaitable(found) else found
+                if token is not None and not isinstance(token, str):
+                    raise TypeError(f"it gave {type(token).__name__}, which is no str")
+                return token
         except TimeoutError as cause:
             raise CorewireError("token_function", f"no token in {self._connect_timeout:g} s") from cause
         except Exception as cause:

@@ -141,20 +141,25 @@ class Connection:
     def _read(self, text: str | bytes) -> None:
         try:
             message = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             message = None
         if not isinstance(message, dict):
             raise Ended(ABNORMAL, NO_MESSAGE)
-        answered = self._requests.pop(message.get("id", 0), None)
+        request = message.get("id")
+        answered = self._requests.pop(request, None) if isinstance(request, int) else None
         if answered is None:
             try:
                 self._heard(message)
             except (KeyError, TypeError) as error:
                 raise Ended(ABNORMAL, NO_MESSAGE) from error
-        elif message.get("type") == "error":
-            answered(error_of(message), {})
-        else:
-            answered(None, message)
+            return
+        try:
+            if message.get("type") == "error":
+                answered(error_of(message), {})
+            else:
+                answered(None, message)
+        except KeyError as error:
+            raise Ended(ABNORMAL, NO_MESSAGE) from error
 
 
 def error_of(message: dict[str, Any]) -> CorewireError:

@@ -94,7 +94,7 @@ class Subscription:
         return self._read_position
 
     async def ready(self) -> None:
-        """Returns when it has begun for the first time; raises `CorewireError` if it is refused."""
+        """Returns when it has begun for the first time; raises `CorewireError` if it is refused, or the client closed."""
         await asyncio.shield(self._ready)
 
     def __aiter__(self) -> AsyncIterator[Event]:
@@ -167,12 +167,15 @@ class Subscription:
         self._is_online = False
         self._is_asked = False
         self._end = None
+        if self._ready.done() and not self._has_begun:
+            self._ready = asyncio.get_running_loop().create_future()  # the client was closed, and begins anew
         if self._state is not State.PAUSED:
             self._state = State.SUBSCRIBING
 
     def closed(self, error: CorewireError) -> None:
         """There will be none, unless the application makes the client reconnect."""
         self._end = error
+        self._fail_ready(error)
         self._wake()
 
     def is_replay(self, offset: int) -> bool:
@@ -273,11 +276,14 @@ class Subscription:
         self.stop()
         self._state = State.ENDED
         self._end = error
+        self._fail_ready(error)
+        self._wake()
+        self._link.forget(self)
+
+    def _fail_ready(self, error: CorewireError) -> None:
         if not self._ready.done():
             self._ready.set_exception(error)
             self._ready.exception()  # who does not ask is not told twice
-        self._wake()
-        self._link.forget(self)
 
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():
