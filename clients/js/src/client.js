@@ -78,6 +78,8 @@ export class Client extends Emitter {
   #refused = null;
   /** @type {string | undefined} */
   #user;
+  /** How long tokens are waited for. @type {Set<any>} */
+  #asking = new Set();
   #hurry = () => {
     if (this.#state === "waiting") this.reconnect();
   };
@@ -195,8 +197,8 @@ export class Client extends Emitter {
 
   #begin() {
     this.#leave();
-    if (!this.#setState("connecting")) return;
     const turn = this.#turn;
+    if (!this.#setState("connecting") || turn !== this.#turn) return;
     /** @type {any} */ (globalThis).addEventListener?.("online", this.#hurry);
     const { token } = this.#options;
     if (typeof token !== "function") return this.#open(token);
@@ -235,12 +237,12 @@ export class Client extends Emitter {
     this.#refused = null;
     this.#stableTimer = setTimeout(() => (this.#attempt = 0), STABLE_MS);
     this.#armRefresh(expires_in);
-    if (!this.#setState("connected")) return;
-    // Those that a listener has just made have started.
-    for (const subscription of [...this.#subscriptions.values()]) {
-      if (subscription.state === "subscribing") subscription._start();
-    }
+    const previous = this.#state;
+    this.#state = "connected";
+    // Before anybody is told, who may add to them.
+    for (const subscription of [...this.#subscriptions.values()]) subscription._start();
     for (const waiting of [...this.#waiting]) this.#send(waiting);
+    if (turn === this.#turn) this._emit("state", { state: "connected", previous });
     if (turn === this.#turn) this._emit("connected", { connection, user });
   }
 
@@ -321,7 +323,8 @@ export class Client extends Emitter {
   /** Drops the connection, if there is one, and every plan. */
   #leave() {
     this.#turn++;
-    for (const timer of [this.#timer, this.#refreshTimer, this.#stableTimer]) clearTimeout(timer);
+    for (const timer of [this.#timer, this.#refreshTimer, this.#stableTimer, ...this.#asking]) clearTimeout(timer);
+    this.#asking.clear();
     const connection = this.#connection;
     this.#connection = undefined;
     this.#user = undefined;
@@ -363,10 +366,10 @@ export class Client extends Emitter {
   }
 
   /**
-   * Asks the application for a token, and waits no longer than for a connection.
+   * Asks the application for a token, and waits no longer than for a connection, or until that is left.
    *
    * @param {() => unknown} source
-   * @param {(error: CorewireError | null, token: string | undefined) => void} told called once
+   * @param {(error: CorewireError | null, token: string | undefined) => void} told called at most once
    */
   #ask(source, told) {
     let isTold = false;
@@ -375,11 +378,13 @@ export class Client extends Emitter {
       if (isTold) return;
       isTold = true;
       clearTimeout(timer);
+      this.#asking.delete(timer);
       told(error, /** @type {string | undefined} */ (token ?? undefined));
     };
     const { connectTimeoutMs } = this.#options;
     const late = () => tell(new CorewireError("token_function", `no token in ${connectTimeoutMs} ms`));
     const timer = setTimeout(late, connectTimeoutMs);
+    this.#asking.add(timer);
     new Promise((resolve) => resolve(source())).then(
       (token) => tell(null, token),
       (cause) => tell(new CorewireError("token_function", `the token function failed: ${cause?.message}`, { cause })),
@@ -402,6 +407,8 @@ export class Client extends Emitter {
       /** @type {Waiting} */
       const waiting = { message, answered, giveUpAt: Date.now() + requestTimeoutMs, timer: undefined };
       if (this.#state === "connected") return this.#send(waiting);
+      // As it is now, and refused now if JSON has no form for it.
+      waiting.message = JSON.parse(JSON.stringify(message));
       waiting.timer = setTimeout(() => {
         this.#forget(waiting);
         reject(new CorewireError("not_sent", `no connection in ${requestTimeoutMs} ms`));

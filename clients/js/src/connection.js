@@ -77,10 +77,10 @@ export class Connection {
    */
   request(message, answered, timeoutMs) {
     const id = (this.#lastId = (this.#lastId % ID_MAX) + 1);
+    this.send({ ...message, id });
     const late = () => this.#answer(id, new CorewireError("timeout", `no answer in ${timeoutMs} ms`), null);
     const timer = timeoutMs === undefined ? undefined : setTimeout(late, timeoutMs);
     this.#requests.set(id, { answered, timer });
-    this.send({ ...message, id });
   }
 
   /** @param {Record<string, unknown>} message */
