@@ -128,9 +128,19 @@ impl Inflater {
         out: &mut Vec<u8>,
         out_len_max: usize,
     ) -> Result<(), InflateError> {
+        if compressed.is_empty() {
+            // No DEFLATE: an empty message has a byte (RFC 7692 §7.2.3.6). Some peers leave that out as well, and with
+            // the tail alone the stream would stop within a block, where the next message cannot be read.
+            return Ok(());
+        }
         match self.feed(compressed, out, out_len_max)? {
-            // RFC 7692 §7.2.2: the tail that the sender left out.
-            Fed::Open => self.feed(&TAIL, out, out_len_max).map(drop),
+            Fed::Open => {
+                let len = out.len();
+                // RFC 7692 §7.2.2: the tail that the sender left out. It ends an empty block: where it comes out as
+                // content, the message was cut within another one.
+                self.feed(&TAIL, out, out_len_max)?;
+                if out.len() == len { Ok(()) } else { Err(InflateError::Corrupt) }
+            }
             // The sender left out the empty block that should follow a final one (RFC 7692 §7.2.3.4). It would have
             // said nothing, and its end without its beginning would be nonsense.
             Fed::Ended => Ok(()),
@@ -293,6 +303,34 @@ mod tests {
             deflater.deflate(payload, &mut compressed, true);
             inflater.inflate(&compressed, &mut inflated, NO_LIMIT, true).unwrap();
             assert_eq!(inflated, payload);
+        }
+    }
+
+    #[test]
+    fn a_message_of_no_bytes_leaves_the_context_alone() {
+        let (mut deflater, mut inflater) = (Deflater::new(15, LEVEL), Inflater::new(15));
+        for payload in [&b""[..], b"Hello", b"", b"", b"Hello"] {
+            let (mut compressed, mut inflated) = (Vec::new(), Vec::new());
+            if !payload.is_empty() {
+                deflater.deflate(payload, &mut compressed, true);
+            }
+            inflater.inflate(&compressed, &mut inflated, NO_LIMIT, true).unwrap();
+            assert_eq!(inflated, payload);
+        }
+    }
+
+    #[test]
+    fn the_tail_never_becomes_content() {
+        let cases: &[(&str, &[u8])] = &[
+            ("a stored block of 16 bytes, 5 of them there", b"\x00\x10\x00\xef\xffHello"),
+            ("a stored block of 9 bytes, 5 of them there", b"\x00\x09\x00\xf6\xffHello"),
+            (
+                "a stored block of 6 bytes, 5 of them there, behind a whole block",
+                b"\xca\x48\xcd\xc9\xc9\x07\x00\x06\x00\xf9\xffHello",
+            ),
+        ];
+        for &(name, compressed) in cases {
+            assert_eq!(inflate_one(compressed, NO_LIMIT), Err(InflateError::Corrupt), "{name}");
         }
     }
 
