@@ -62,7 +62,7 @@ impl KeyText<'_> {
 
     fn secret(&self) -> Result<Key, KeyError> {
         let secret = self.text.trim_ascii();
-        if looks_like_a_key(secret) {
+        if looks_like_a_key(self.text.trim_ascii_start()) {
             return Err(KeyError::SecretIsKey { file: self.file.clone() });
         }
         Key::secret(secret).ok_or_else(|| KeyError::SecretTooShort { file: self.file.clone(), bytes: secret.len() })
@@ -114,10 +114,12 @@ struct PemBlock<'a> {
 }
 
 /// Whether this is a key in PEM, DER or JSON, so anything but random bytes that somebody keeps to himself.
-fn looks_like_a_key(secret: &[u8]) -> bool {
-    // 32 bytes of any value are a point of Ed25519; what is longer and begins a sequence is a key if it parses.
-    let is_der = || secret.len() > SECRET_BYTES_MIN && secret[0] == DER_SEQUENCE && Key::public(secret).is_some();
-    secret.starts_with(b"-----BEGIN ") || secret.starts_with(b"{") || is_der()
+fn looks_like_a_key(text: &[u8]) -> bool {
+    // 32 bytes of any value are a point of Ed25519; what is longer and begins a sequence is a key if it parses. A key may
+    // end in bytes that look like a line's end, and a line's end may follow it.
+    let is_key = |len: usize| len > SECRET_BYTES_MIN && Key::public(&text[..len]).is_some();
+    let is_der = || text.first() == Some(&DER_SEQUENCE) && (text.trim_ascii_end().len()..=text.len()).any(is_key);
+    text.starts_with(b"-----BEGIN ") || text.starts_with(b"{") || is_der()
 }
 
 /// First byte of every key in DER.

@@ -87,6 +87,17 @@ fn secrets_are_long_and_are_no_keys() {
 }
 
 #[test]
+fn a_key_that_ends_in_white_space_is_no_secret() {
+    for last in *b"x \t\n\x0c\r" {
+        let key = [&hex("302a300506032b6570032100")[..], &[7; 30], &[last; 2]].concat();
+        for behind in ["", "\n", "\r\n"] {
+            let said = refused([&key, behind.as_bytes()].concat(), KeyFormat::Secret);
+            assert!(said.starts_with("FILE holds a key, not a secret"), "{last:#x}, {behind:?}: {said}");
+        }
+    }
+}
+
+#[test]
 fn a_jwks_is_read_for_what_checks_signatures() {
     let signers = Algorithm::ALL.map(Signer::new);
     let mut keys: Vec<_> = signers.iter().enumerate().map(|(n, signer)| signer.jwk(Some(&n.to_string()))).collect();
