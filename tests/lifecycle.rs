@@ -4,16 +4,18 @@
 
 mod common;
 
+use std::any::Any;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use common::binary::Binary;
 use common::{
     BINARY, CLOSE, Client, Folder, PATIENCE, TEXT, TestServer, VARIANTS, at_once, bounded, builder, frame, random,
@@ -21,9 +23,9 @@ use common::{
 };
 use corewire::builtin::Echo;
 use corewire::connection::Limits;
-use corewire::handler::{Accept, Conn, Deferred, Handler, Request, Upgrade};
-use corewire::protocol::Message;
-use corewire::server::{ListenAddr, ListenError, Server, StartError};
+use corewire::handler::{Accept, Conn, Core, Deferred, Handler, Request, Upgrade};
+use corewire::protocol::{Message, MessageKind};
+use corewire::server::{Handle, ListenAddr, ListenError, Server, StartError};
 use rustix::process::Signal;
 
 // ---- addresses -----------------------------------------------------------------------------------------------
@@ -271,6 +273,47 @@ impl Handler for Hesitant {
 
 /// Whoever is half inside when a drain begins must not keep the server alive for ever: it is given up with the others, or
 /// refused when it comes to an end before.
+/// Tells itself something again and again, and everybody something every now and then.
+struct Restless {
+    handle: Arc<OnceLock<Handle>>,
+    told: usize,
+}
+
+impl Handler for Restless {
+    type Session = ();
+
+    fn upgrade(&mut self, _: &mut Conn<'_>, _: &Request<'_>) -> Upgrade<()> {
+        Upgrade::Accept(Accept::new(()))
+    }
+
+    fn message(&mut self, _: &mut Conn<'_>, _: &mut (), _: Message<'_>) {}
+
+    fn cast(&mut self, core: &mut Core<'_>, _: &(dyn Any + Send + Sync)) {
+        self.told += 1;
+        if self.told.is_multiple_of(512) {
+            core.broadcast(MessageKind::Text, Bytes::from_static(b"again"));
+        }
+        let _ = self.handle.get().expect("it was put there before").cast(0, Arc::new(()));
+    }
+}
+
+/// More are sent something in each turn than are written to in one.
+#[test]
+fn a_stop_waits_for_nobody_who_is_sent_something_all_the_time() {
+    for variant in VARIANTS {
+        let handle = Arc::new(OnceLock::new());
+        let server = serve(variant, |builder| builder.cores(vec![0]), {
+            let handle = handle.clone();
+            move |_| Restless { handle: handle.clone(), told: 0 }
+        });
+        let mut clients: Vec<_> = (0..300).map(|_| Client::open(server.addr)).collect();
+        assert!(handle.set(server.handle.clone()).is_ok());
+        server.handle.cast(0, Arc::new(())).expect("room");
+        assert_eq!(clients[299].text(), "again");
+        server.stop().expect("no core broke");
+    }
+}
+
 #[test]
 fn a_drain_ends_although_handshakes_are_under_way() {
     const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);

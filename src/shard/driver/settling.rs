@@ -31,6 +31,10 @@ impl<H: Handler> Shard<H> {
         self.gear = if count >= worth && self.ring.is_some() { Gear::Ring } else { Gear::Direct };
         // Whoever was read is answered in the same turn, or reading would outrun writing.
         let mut left = SETTLES_MIN.max(count / LOOKS_MAX).max(self.reads);
+        if self.stopping {
+            // There may be no other turn.
+            left = count;
+        }
         while left > 0 || self.next_has_much() {
             let Some(index) = self.state.pop_touched() else { break };
             self.settle(index);
