@@ -701,14 +701,14 @@ fn what_cannot_be_streamed_is_answered_with_a_status() {
             ("GET /sse?topic=a&topic=secret:x", 403, "may not subscribe"),
             ("GET /sse/?topic=a", 404, "/sse?topic=NAME"),
             ("GET /events", 404, "/sse?topic=NAME"),
-            ("POST /sse?topic=a", 405, ""),
-            ("OPTIONS /sse?topic=a", 405, ""),
+            ("POST /sse?topic=a", 405, "Only GET and HEAD"),
+            ("OPTIONS /sse?topic=a", 405, "Only GET and HEAD"),
         ];
         for (request, status, says) in cases {
             let reply = ask(place.connect(), &format!("{request} HTTP/1.1\nHost: localhost\n\n"));
             assert_eq!(reply.status, status, "{request}");
             assert!(reply.body.contains(says), "{request}: {}", reply.body);
-            assert_eq!(reply.header("allow"), (status == 405).then_some("GET"), "{request}");
+            assert_eq!(reply.header("allow"), (status == 405).then_some("GET, HEAD"), "{request}");
         }
         let upgrade = place.connect().ask("/sse?topic=a", "");
         assert_eq!(upgrade.status, 404, "{upgrade:?}");

@@ -12,6 +12,9 @@ pub enum Refusal {
          in between has dropped the Upgrade header field."
     )]
     NotAnUpgrade,
+    /// Neither a plain `GET` or `HEAD` nor an upgrade.
+    #[error("Only GET and HEAD requests are answered here, and a WebSocket handshake is a GET request.")]
+    MethodUnsupported,
     /// RFC 6455 §4.1: the method must be `GET`.
     #[error("A WebSocket handshake is a GET request (RFC 6455 §4.1).")]
     MethodNotGet,
@@ -61,7 +64,7 @@ impl Refusal {
     pub const fn status(self) -> u16 {
         match self {
             Self::NotAnUpgrade | Self::VersionUnsupported => 426,
-            Self::MethodNotGet => 405,
+            Self::MethodUnsupported | Self::MethodNotGet => 405,
             Self::HttpVersionTooOld => 505,
             Self::OriginRefused => 403,
             Self::ConnectionNotUpgrade
@@ -82,6 +85,7 @@ impl Refusal {
             // RFC 6455 §4.4: and the versions that would do.
             Self::VersionUnsupported => &[("Upgrade", "websocket"), ("Sec-WebSocket-Version", VERSION)],
             // RFC 9110 §15.5.6: 405 names the methods that would do.
+            Self::MethodUnsupported => &[("Allow", "GET, HEAD")],
             Self::MethodNotGet => &[("Allow", "GET")],
             Self::HttpVersionTooOld
             | Self::ConnectionNotUpgrade
@@ -122,6 +126,7 @@ mod tests {
     fn every_refusal_can_be_written() {
         let all = [
             Refusal::NotAnUpgrade,
+            Refusal::MethodUnsupported,
             Refusal::MethodNotGet,
             Refusal::HttpVersionTooOld,
             Refusal::ConnectionNotUpgrade,

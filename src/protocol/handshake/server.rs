@@ -26,7 +26,7 @@ pub fn check_upgrade<'a>(head: &RequestHead<'a>) -> Result<UpgradeRequest<'a>, R
         return Err(if matches!(head.method(), "GET" | "HEAD") {
             Refusal::NotAnUpgrade
         } else {
-            Refusal::MethodNotGet
+            Refusal::MethodUnsupported
         });
     }
     // RFC 6455 §4.1: the method MUST be GET, and the version at least 1.1. (That there is one Host is a head's own
@@ -311,8 +311,8 @@ mod tests {
             ("GET / HTTP/1.1", Refusal::NotAnUpgrade),
             ("HEAD / HTTP/1.1", Refusal::NotAnUpgrade),
             ("GET / HTTP/1.0", Refusal::NotAnUpgrade),
-            ("POST / HTTP/1.1", Refusal::MethodNotGet),
-            ("OPTIONS * HTTP/1.1", Refusal::MethodNotGet),
+            ("POST / HTTP/1.1", Refusal::MethodUnsupported),
+            ("OPTIONS * HTTP/1.1", Refusal::MethodUnsupported),
         ];
         for &(line, want) in cases {
             assert_eq!(with_request(&[line, "Host: a"], |request| request.err()), Some(want), "{line}");

@@ -70,7 +70,7 @@ impl<H: Handler> State<H> {
                 self.core.metrics.http_requests.add(1);
                 return self.answer_plain(index, head, bytes);
             }
-            Err(Refusal::MethodNotGet) if cors::is_preflight(head) => {
+            Err(Refusal::MethodUnsupported) if cors::is_preflight(head) => {
                 self.core.metrics.http_requests.add(1);
                 return self.respond(index, &cors::preflight(&self.core.origin, head));
             }
