@@ -407,7 +407,7 @@ fn a_slow_reader_gets_everything_once_it_reads() {
 }
 
 #[test]
-fn the_log_says_that_http_came_to_a_tls_port() {
+fn the_log_says_who_broke_tls_and_that_http_came_to_its_port() {
     let pki = Pki::new();
     let folder = Folder::new();
     let (cert, key) = (folder.path("cert.pem"), folder.path("key.pem"));
@@ -430,6 +430,13 @@ fn the_log_says_that_http_came_to_a_tls_port() {
         client.send_text("fine");
         assert_eq!(client.text(), "fine");
         client.close();
+        let mut client = connect(binary.addr(), &pki.client(&[&TLS13], false)).upgraded("");
+        let Socket::Tls(stream) = &mut client.socket else { panic!("it is TLS") };
+        stream.sock.write_all(b"no record").expect("the server reads");
+        binary.wait_for_log("broke the TLS protocol");
+        let log = binary.log();
+        let line = log.lines().find(|line| line.contains("broke the TLS protocol")).expect("it is there");
+        assert!(line.contains("connection=") && !line.contains("peer="), "{line}");
         binary.signal(rustix::process::Signal::TERM);
         assert!(binary.wait().success());
     }

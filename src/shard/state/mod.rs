@@ -150,8 +150,11 @@ impl<H: Handler> State<H> {
                 if was_opening {
                     self.core.metrics.refused_tls.add(1);
                 }
-                let peer = self.core.peers.get(&index).map_or_else(String::new, Peer::to_string);
-                tracing::info!(peer, %error, "TLS failed");
+                match self.core.peers.get(&index) {
+                    Some(peer) => tracing::info!(%peer, %error, "TLS failed"),
+                    // Addresses are forgotten once a connection is open.
+                    None => tracing::info!(connection = %self.core.id(index), %error, "TLS failed"),
+                }
                 match error {
                     TlsError::PlainHttp => self.answer_plain_http(index),
                     _ => self.handle_eof(index),
