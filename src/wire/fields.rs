@@ -91,7 +91,8 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn epoch(&self) -> Result<Option<Epoch>, Fault> {
-        let wrong = Fault::Wrong { field: "epoch", expected: "a string of 16 hexadecimal digits" };
+        let wrong =
+            Fault::Wrong { field: "epoch", expected: "a string of 16 hexadecimal digits, letters in lower case" };
         self.text("epoch")?.map(|epoch| Epoch::parse(&epoch).ok_or(wrong)).transpose()
     }
 

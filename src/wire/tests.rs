@@ -220,9 +220,9 @@ fn every_fault_has_its_sentence_and_code() {
             "the field `offset` is missing",
         ),
         (
-            r#"{"type":"subscribe","id":1,"topic":"a","recover":{"epoch":"f1","offset":1}}"#,
+            r#"{"type":"subscribe","id":1,"topic":"a","recover":{"epoch":"00F1E2D3C4B5A697","offset":1}}"#,
             "bad_field",
-            "the field `epoch` must be a string of 16 hexadecimal digits",
+            "the field `epoch` must be a string of 16 hexadecimal digits, letters in lower case",
         ),
         (
             r#"{"type":"subscribe","id":1,"topic":"a","recover":{"epoch":"00f1e2d3c4b5a697","offset":9007199254740992}}"#,
