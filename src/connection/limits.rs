@@ -10,7 +10,7 @@ use super::tick::{Span, Tick};
 /// Sizes are in bytes. A limit that is passed closes the connection with the code named beside it.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Largest message, after reassembly and inflation. Close code 1009. Default 16 MiB.
+    /// Largest message, after reassembly, both as it is sent and inflated. Close code 1009. Default 16 MiB.
     pub message_bytes_max: usize,
     /// Largest payload of one frame, as announced by its header. Close code 1009. Default 16 MiB.
     pub frame_bytes_max: usize,

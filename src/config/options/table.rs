@@ -226,8 +226,9 @@ pub static OPTIONS: &[OptionSpec] = &[
         repeatable: false,
         accepts: Accepts::Size(MESSAGE_RANGE),
         default: Fallback::Value("16MiB"),
-        help: "Largest message, after reassembly and decompression; larger ones close with 1009",
-        more: "Example: --max-message-bytes 64k.",
+        help: "Largest message, after reassembly, both as it is sent and decompressed; larger ones close with 1009",
+        more: "Example: --max-message-bytes 64k. What cannot be compressed, such as images, grows a little where a client \
+               compresses it all the same.",
         set: |draft, input| input.size().map(|bytes| draft.config.limits.message_bytes_max = bytes),
         get: |config| Shown::size(config.limits.message_bytes_max),
     },
