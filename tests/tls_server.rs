@@ -16,6 +16,7 @@ use common::{
 use corewire::builtin::Echo;
 use corewire::connection::Limits;
 use corewire::handler::{Accept, Conn, ConnHandle, Handler, Request, Upgrade};
+use corewire::metrics::ShardMetrics;
 use corewire::protocol::Message;
 use corewire::protocol::close::CloseCode;
 use corewire::server::ListenAddr;
@@ -346,6 +347,25 @@ fn a_tls_handshake_that_does_not_end_is_cut_at_its_deadline() {
         slow.end();
         drop((mute, cut, silent, slow));
         server.wait_until_empty();
+    });
+}
+
+/// Its connection has stopped opening once, and must not do so again.
+#[test]
+fn http_that_comes_after_the_deadline_is_counted_once() {
+    at_once(|variant| {
+        let pki = Pki::new();
+        let limits = Limits { handshake_timeout: Duration::from_millis(100), ..Limits::default() };
+        let server = serve(variant, |builder| builder.limits(limits).tls(pki.server(false)), |_| Echo);
+        let mut client = Client::tcp(server.addr);
+        until("its time is up", || server.sum(|metrics| &metrics.refused_timeout) == 1);
+        client.send_raw(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        client.end();
+        server.wait_until_empty();
+        until("it is gone", || server.sum(|metrics| &metrics.connections_cold) == 0);
+        let of_core =
+            |metrics: &ShardMetrics| (metrics.connections_handshaking.get(), metrics.connections_closing.get());
+        assert!(server.handle.metrics().iter().all(|metrics| of_core(metrics) == (0, 0)));
     });
 }
 

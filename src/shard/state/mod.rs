@@ -156,7 +156,8 @@ impl<H: Handler> State<H> {
                     None => tracing::info!(connection = %self.core.id(index), %error, "TLS failed"),
                 }
                 match error {
-                    TlsError::PlainHttp => self.answer_plain_http(index),
+                    // Who begins after its time was up is not answered any more.
+                    TlsError::PlainHttp if was_opening => self.answer_plain_http(index),
                     _ => self.handle_eof(index),
                 }
             }
